@@ -1,0 +1,138 @@
+//! The stored form of a cycle: versioned, and readable by every later version of the program.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::state::{State, UnknownName, names};
+use crate::experiment::gate::GateRules;
+
+/// The format that this version of the program writes.
+const FORMAT: u16 = 1;
+
+/// All that the machine knows of a cycle. Stored as JSON in `cycles.snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The snapshot's format; older ones are upcast when read.
+    pub format: u16,
+    /// The cycle's number within its workflow, from 1.
+    pub cycle: i64,
+    /// How many events the cycle has taken; the next one gets `seq + 1`.
+    pub seq: i64,
+    /// The rules that the cycle started with. A later edit of the workflow does not change them.
+    pub rules: Rules,
+    /// Models that took part in no test, kept for the outcome.
+    pub without: Vec<super::event::NoCandidate>,
+    /// Where the cycle stands.
+    pub state: State,
+}
+
+/// The part of a workflow's definition that steers the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Completed tasks that open an analysis.
+    pub trigger_tasks: u32,
+    /// The adoption gate.
+    pub gate: GateRules,
+    /// What watches an adoption.
+    pub guard: Guard,
+    /// Pooled improvement, in basis points, that a probation must exceed to keep the adoption.
+    pub retain_basis_points: u32,
+    /// Probation scores an arm below which a probation cannot decide itself.
+    pub probation_scores_per_arm_min: u32,
+    /// When a person is asked.
+    pub approval: Approval,
+}
+
+names! {
+    /// What watches an adoption after the gate.
+    Guard {
+        Off => "off",
+        Probation => "probation",
+    }
+}
+
+names! {
+    /// When the cycle waits for a person's word.
+    Approval {
+        None => "none",
+        BeforeTest => "before_test",
+        BeforeApply => "before_apply",
+    }
+}
+
+/// A stored snapshot that cannot be read. The row is left as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Written by a newer version of the program.
+    #[error(
+        "the snapshot has format {found}, this program knows up to {known}; run the newer version that wrote it"
+    )]
+    FromTheFuture {
+        /// The stored format.
+        found: u64,
+        /// The newest format that this program knows.
+        known: u16,
+    },
+    /// Not a snapshot of the format that it claims.
+    #[error("the snapshot does not have the shape of format {format}: {cause}")]
+    Malformed {
+        /// The format that it claims.
+        format: u64,
+        /// What serde said.
+        cause: serde_json::Error,
+    },
+    /// No format number at all.
+    #[error("the snapshot names no format")]
+    NoFormat,
+}
+
+impl Snapshot {
+    /// A fresh cycle in Collecting, before its first event.
+    #[must_use]
+    pub const fn open(cycle: i64, rules: Rules) -> Self {
+        Self {
+            format: FORMAT,
+            cycle,
+            seq: 0,
+            rules,
+            without: Vec::new(),
+            state: State::Collecting,
+        }
+    }
+
+    /// Reads a stored snapshot, upcasting older formats.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] when the JSON is of a newer format or of none that is known.
+    pub fn from_json(value: Value) -> Result<Self, SnapshotError> {
+        let format = value
+            .get("format")
+            .and_then(Value::as_u64)
+            .ok_or(SnapshotError::NoFormat)?;
+        if format > u64::from(FORMAT) {
+            return Err(SnapshotError::FromTheFuture {
+                found: format,
+                known: FORMAT,
+            });
+        }
+        let current = upcast(format, value);
+        serde_json::from_value(current).map_err(|cause| SnapshotError::Malformed { format, cause })
+    }
+}
+
+/// Brings an older format up to the current one, one step a format.
+fn upcast(format: u64, mut value: Value) -> Value {
+    // Format 0 was a pre-release without `without`; it is kept as the pattern for the next one.
+    if format == 0
+        && let Some(object) = value.as_object_mut()
+    {
+        object
+            .entry("without")
+            .or_insert_with(|| Value::Array(Vec::new()));
+        object.insert("format".to_owned(), Value::from(FORMAT));
+    }
+    value
+}

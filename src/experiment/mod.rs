@@ -1,0 +1,24 @@
+//! The experiment: who gets which prompt, what the scores decide, and what a person may read from them.
+//!
+//! Everything here is a pure function of its arguments: no database, no clock, and no randomness but a seed.
+//! [`deck`] deals the two arms, [`gate`] decides by the integer rule, [`probation`] decides whether an
+//! adoption stands, and [`evidence`] puts numbers beside the verdict. The rest is the arithmetic behind these:
+//! [`permutation`], [`eprocess`], [`shrinkage`] and [`missingness`].
+
+pub mod arm;
+pub mod deck;
+pub mod eprocess;
+pub mod evidence;
+pub mod gate;
+pub mod missingness;
+pub mod permutation;
+pub mod probation;
+pub mod shrinkage;
+pub mod slot;
+
+#[cfg(test)]
+mod known_answers;
+#[cfg(test)]
+mod tests;
+
+pub use arm::{Arm, ByArm, UnknownName};

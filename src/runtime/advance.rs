@@ -1,0 +1,392 @@
+//! The one way to change a cycle: one event, one transaction, one checkpoint.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use std::collections::BTreeMap;
+
+use super::engine::Engine;
+use super::project;
+use crate::cycle::{Event, Experiment, InvalidTransition, NoCandidate, Snapshot, StateName, Window, step};
+use crate::experiment::deck::Slot;
+use crate::experiment::gate::Look;
+use crate::experiment::{Arm, ByArm};
+use crate::store::cycles::{self, CycleRow, TransitionRow};
+use crate::store::effects::{self, ClaimedEffect, NewEffect};
+use crate::store::experiments::NewExperiment;
+use crate::store::holds::{self, HoldKind};
+use crate::store::insights::NewAnalysis;
+use crate::store::versions::{self, NewVersion};
+use crate::store::{StoreError, experiments, window};
+
+/// A candidate with the deck of its test.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The candidate as an inactive version.
+    pub version: NewVersion,
+    /// The seed that its deck was shuffled under.
+    pub deck_seed: i64,
+    /// The deck.
+    pub slots: Vec<Slot>,
+}
+
+/// A change of files that has been carried out.
+#[derive(Debug, Clone)]
+pub struct FileChange {
+    /// The intent's row.
+    pub change_id: i64,
+    /// The image model.
+    pub model: String,
+    /// The version that the files now are; none when the change was dropped.
+    pub version: Option<i32>,
+    /// The backup that was made, if anything was overwritten.
+    pub backup_path: Option<String>,
+}
+
+/// What is submitted. Most events are made inside the transaction, from what it sees under the lock.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// An event that needs no more than itself.
+    Event(Event),
+    /// Open the analysis if enough tasks wait.
+    Trigger,
+    /// Take the look of a model if its deck is complete.
+    Look {
+        /// The image model.
+        model: String,
+    },
+    /// An analysis, with its insights.
+    Analysis(NewAnalysis),
+    /// Candidates, with their decks.
+    Candidates {
+        /// The candidates.
+        candidates: Vec<Candidate>,
+        /// Models that got none.
+        without: Vec<NoCandidate>,
+    },
+    /// Files that were written for an Apply or a Revert.
+    Files {
+        /// What to report.
+        event: Event,
+        /// What was written.
+        changes: Vec<FileChange>,
+    },
+}
+
+/// Something submitted to a workflow's open cycle.
+#[derive(Debug, Clone)]
+pub struct Submission<'s> {
+    /// The workflow.
+    pub workflow_id: i64,
+    /// The cycle that is meant, where the submitter means a certain one.
+    pub cycle: Option<i64>,
+    /// Who submits it.
+    pub actor: &'s str,
+    /// Why, where a person gave a reason.
+    pub reason: Option<&'s str>,
+    /// What happened.
+    pub what: What,
+    /// The effect that this completes; its claim must still stand.
+    pub completes: Option<&'s ClaimedEffect>,
+    /// True when the submitter will perform the next effect itself.
+    pub claims_next: bool,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone)]
+pub enum Advanced {
+    /// The moment has not come: too few tasks wait, or the deck is not complete. Nothing was written.
+    NotNow,
+    /// The cycle took the event.
+    Moved(Moved),
+}
+
+/// A committed transition.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// The cycle.
+    pub cycle: i64,
+    /// Position in its history.
+    pub seq: i64,
+    /// The state before.
+    pub from: StateName,
+    /// The state after; the same for an internal transition.
+    pub to: StateName,
+    /// The next effect, already claimed for the submitter.
+    pub claimed: Option<ClaimedEffect>,
+}
+
+/// Why a submission was not taken. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum AdvanceError {
+    /// The database failed, or the submitter's claim was lost.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cycle's state does not accept the event.
+    #[error(transparent)]
+    Invalid(#[from] InvalidTransition),
+    /// The workflow has no open cycle.
+    #[error("workflow {workflow_id} has no open cycle; start `mathesis serve` once to open one")]
+    NoOpenCycle {
+        /// The workflow.
+        workflow_id: i64,
+    },
+    /// The cycle that was meant has ended.
+    #[error("cycle {meant} has ended; cycle {open} is open now")]
+    CycleEnded {
+        /// The cycle that was meant.
+        meant: i64,
+        /// The one that is open.
+        open: i64,
+    },
+}
+
+impl From<sqlx::Error> for AdvanceError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(StoreError::Database(error))
+    }
+}
+
+/// Takes one submission in one transaction: lock the cycle, check claim and number, make the event
+/// from what is seen under the lock, step the machine, write snapshot, history, rows and effects.
+///
+/// Crash contract. Before COMMIT nothing of it exists: a completed effect is still claimed, is rescued
+/// and done again, and every effect is idempotent under (cycle, seq, ordinal). After COMMIT all of it
+/// exists, the effect is done, and the next one is on record. There is no in-between. When the
+/// connection breaks while COMMIT is under way, the submitter sees an error and cannot know; if it did
+/// commit, the retried effect's claim is gone and the retry ends in `LeaseLost`.
+///
+/// # Errors
+/// [`AdvanceError`]; nothing was written then.
+pub async fn advance(
+    engine: &Engine,
+    submission: Submission<'_>,
+) -> Result<Advanced, AdvanceError> {
+    let now = engine.now();
+    let mut tx = engine.store.pool().begin().await?;
+    let before = lock(&mut tx, &submission).await?;
+    if let Some(claim) = submission.completes {
+        effects::finish(&mut tx, claim, now).await?;
+    }
+    let Some(event) = make_event(&mut tx, &before, &submission.what, now).await? else {
+        return Ok(Advanced::NotNow);
+    };
+    let (after, wanted) = step(&before.snapshot, &event)?;
+    let transition = TransitionRow {
+        seq: after.seq,
+        from_state: before.snapshot.state.name(),
+        to_state: after.state.name(),
+        event,
+        actor: submission.actor.to_owned(),
+        reason: submission.reason.map(str::to_owned),
+        at: now,
+    };
+    cycles::checkpoint(&mut tx, &before, &after, &transition).await?;
+    let turn = project::Turn {
+        workflow_id: before.workflow_id,
+        before: &before,
+        after: &after,
+        transition: &transition,
+        now,
+    };
+    project::rows(&mut tx, &turn, &submission.what).await?;
+    project::inline_effects(&mut tx, &turn, &wanted).await?;
+    let claimed = queue_effects(engine, &mut tx, &turn, &wanted, submission.claims_next).await?;
+    cycles::hint(&mut tx, before.workflow_id).await?;
+    tx.commit().await?;
+    if claimed.is_none() {
+        engine.work.notify_one();
+    }
+    log_transition(&before, &transition);
+    Ok(Advanced::Moved(Moved {
+        cycle: before.number,
+        seq: transition.seq,
+        from: transition.from_state,
+        to: transition.to_state,
+        claimed,
+    }))
+}
+
+fn log_transition(before: &CycleRow, transition: &TransitionRow) {
+    tracing::info!(
+        workflow.id = before.workflow_id,
+        cycle.number = before.number,
+        cycle.seq = transition.seq,
+        cycle.event = transition.event.name().as_str(),
+        cycle.from = transition.from_state.as_str(),
+        cycle.to = transition.to_state.as_str(),
+        actor = transition.actor,
+        "cycle advanced"
+    );
+}
+
+async fn lock(
+    tx: &mut PgConnection,
+    submission: &Submission<'_>,
+) -> Result<CycleRow, AdvanceError> {
+    let workflow_id = submission.workflow_id;
+    let open = cycles::lock_open(tx, workflow_id)
+        .await?
+        .ok_or(AdvanceError::NoOpenCycle { workflow_id })?;
+    let meant = submission.completes.map(|claim| claim.cycle).or(submission.cycle);
+    match meant {
+        Some(meant) if meant != open.number => {
+            Err(AdvanceError::CycleEnded { meant, open: open.number })
+        }
+        _ => Ok(open),
+    }
+}
+
+async fn make_event(
+    tx: &mut PgConnection,
+    before: &CycleRow,
+    what: &What,
+    now: DateTime<Utc>,
+) -> Result<Option<Event>, StoreError> {
+    match what {
+        What::Event(event) | What::Files { event, .. } => Ok(Some(event.clone())),
+        What::Analysis(analysis) => {
+            let insights = u32::try_from(analysis.insights.len()).unwrap_or(u32::MAX);
+            Ok(Some(Event::AnalysisFinished { insights }))
+        }
+        What::Trigger => trigger_event(tx, before).await,
+        What::Look { model } => look_event(tx, before, model).await,
+        What::Candidates { candidates, without } => {
+            candidates_event(tx, before, candidates, without, now).await.map(Some)
+        }
+    }
+}
+
+/// Counts and marks the window under the cycle's lock, so that no race can open it twice or leave a
+/// task out.
+async fn trigger_event(
+    tx: &mut PgConnection,
+    before: &CycleRow,
+) -> Result<Option<Event>, StoreError> {
+    let trigger = before.snapshot.rules.trigger_tasks;
+    if before.snapshot.state.name() != StateName::Collecting
+        || !window::is_full(tx, before.workflow_id, i64::from(trigger)).await?
+    {
+        return Ok(None);
+    }
+    let taken = window::take(tx, before.workflow_id, before.number).await?;
+    let tasks = u32::try_from(taken).unwrap_or(u32::MAX);
+    Ok((tasks >= trigger).then_some(Event::TriggerReached { window: Window { tasks } }))
+}
+
+async fn look_event(
+    tx: &mut PgConnection,
+    before: &CycleRow,
+    model: &str,
+) -> Result<Option<Event>, StoreError> {
+    let locked = experiments::lock_running(tx, before.workflow_id, before.number, model).await?;
+    let Some(experiment) = locked else { return Ok(None) };
+    let deck = experiments::deck(tx, before.workflow_id, &experiment, before.opened_at).await?;
+    if deck.iter().any(|slot| matches!(slot.state.as_str(), "open" | "dealt")) {
+        return Ok(None);
+    }
+    experiments::freeze(tx, before.workflow_id, before.number, model).await?;
+    let scores =
+        experiments::counted_scores(tx, before.workflow_id, before.number, model).await?;
+    let missed = ByArm {
+        control: experiment.missed_control.unsigned_abs(),
+        candidate: experiment.missed_candidate.unsigned_abs(),
+    };
+    let look = look_of(&scores, missed);
+    Ok(Some(Event::LookTaken { model: model.to_owned(), look }))
+}
+
+/// Arranges counted scores by their blocks.
+pub(crate) fn look_of(scores: &[(i32, Arm, u16)], missed: ByArm<u32>) -> Look {
+    let mut blocks: BTreeMap<i32, ByArm<Vec<u16>>> = BTreeMap::new();
+    for (block, arm, score) in scores {
+        blocks.entry(*block).or_default().get_mut(*arm).push(*score);
+    }
+    Look { blocks: blocks.into_values().collect(), missed }
+}
+
+/// Stores the candidates and opens their experiments against whatever is active at this commit.
+async fn candidates_event(
+    tx: &mut PgConnection,
+    before: &CycleRow,
+    candidates: &[Candidate],
+    without: &[NoCandidate],
+    now: DateTime<Utc>,
+) -> Result<Event, StoreError> {
+    let mut opened = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let version = &candidate.version;
+        let model = &version.model_name;
+        let active = versions::active(tx, before.workflow_id, model).await?.ok_or_else(|| {
+            let row = format!("workflow {} model {model}", before.workflow_id);
+            StoreError::corrupt("prompt_versions", "is_active", row, "no version is active")
+        })?;
+        versions::insert(tx, before.workflow_id, version, now).await?;
+        let experiment = NewExperiment {
+            model_name: model.clone(),
+            control_version: active.version,
+            candidate_version: version.version,
+            deck_seed: candidate.deck_seed,
+            slots: candidate.slots.clone(),
+        };
+        experiments::open(tx, before.workflow_id, before.number, &experiment, now).await?;
+        opened.push(Experiment {
+            model: model.clone(),
+            control: active.version,
+            candidate: version.version,
+            decision: None,
+            dropped: None,
+        });
+    }
+    Ok(Event::CandidatesGenerated { experiments: opened, without: without.to_vec() })
+}
+
+/// Queues what the transition asked for. The first effect that may run now is born claimed by the
+/// submitter, which saves the commit of a claim.
+async fn queue_effects(
+    engine: &Engine,
+    tx: &mut PgConnection,
+    turn: &project::Turn<'_>,
+    wanted: &[crate::cycle::Effect],
+    claims_next: bool,
+) -> Result<Option<ClaimedEffect>, StoreError> {
+    let mut claimed = None;
+    let held = holds::standing(tx, turn.workflow_id, turn.after.cycle)
+        .await?
+        .iter()
+        .any(|hold| hold.kind.parse::<HoldKind>().is_ok());
+    let queued = wanted.iter().filter(|effect| effect.kind().is_queued());
+    for (ordinal, effect) in (0_i16..).zip(queued) {
+        let new = NewEffect {
+            workflow_id: turn.workflow_id,
+            cycle: turn.after.cycle,
+            seq: turn.transition.seq,
+            ordinal,
+            effect,
+            now: turn.now,
+        };
+        let kind = effect.kind();
+        let waits_for_files =
+            kind.changes_files() && effects::files_are_changing(tx, turn.workflow_id).await?;
+        let may_run = (!held || kind.runs_during_hold()) && !waits_for_files;
+        if claims_next && claimed.is_none() && may_run {
+            let lease = engine.settings.lease;
+            claimed = Some(effects::insert_claimed(tx, new, engine.worker_id, lease).await?);
+        } else {
+            effects::insert_pending(tx, new).await?;
+        }
+    }
+    Ok(claimed)
+}
+
+/// The snapshot that replaying a history gives; what invariant 7 compares with the stored one.
+///
+/// # Errors
+/// [`InvalidTransition`] when an event of the history is not accepted, which must never be.
+pub fn replay<'e>(
+    opened: Snapshot,
+    events: impl IntoIterator<Item = &'e Event>,
+) -> Result<Snapshot, InvalidTransition> {
+    events
+        .into_iter()
+        .try_fold(opened, |snapshot, event| step(&snapshot, event).map(|(next, _)| next))
+}

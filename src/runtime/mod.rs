@@ -1,0 +1,36 @@
+//! Everything that moves: the engine that advances cycles, and the chores beside it.
+//!
+//! [`advance`] is the only thing that changes a cycle. Workers perform effects and hand their results
+//! to it; the watcher, the scheduler and operators submit events to it. Each chore is one noun in one
+//! file: watcher, scheduler, rescuer, pruner, reconciler.
+
+mod advance;
+mod assigner;
+mod engine;
+mod operations;
+mod project;
+mod pruner;
+mod reconciler;
+mod registry;
+mod rescuer;
+mod scheduler;
+mod serve;
+mod status;
+mod watcher;
+mod worker;
+
+pub use advance::{AdvanceError, Advanced, Candidate, FileChange, Moved, Submission, What, advance, replay};
+pub use assigner::{AssignError, Assignment, VersionAssigner};
+pub use engine::{Engine, EngineSettings};
+pub use operations::{Operation, OperationError, Operator, Performed};
+pub use pruner::{Pruned, prune};
+pub use reconciler::reconcile;
+pub use registry::{Registry, RegistryError, Workflow, rules_of};
+pub(crate) use registry::definition_of_cycle;
+pub(crate) use advance::look_of;
+pub use rescuer::Rescuer;
+pub use scheduler::run_due_schedules;
+pub use serve::Runtime;
+pub use status::{CycleStatus, HoldStatus, ModelStatus, cycle_status};
+pub use watcher::{check_workflow, sync_deck};
+pub use worker::{Worked, Worker};

@@ -1,0 +1,274 @@
+//! What a transition means for the other tables, in the same transaction as its checkpoint.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::advance::{FileChange, What, look_of};
+use crate::cycle::{Adoption, ApprovalStage, Effect, Event, Snapshot, State, StateName};
+use crate::experiment::ByArm;
+use crate::experiment::evidence::Evidence;
+use crate::experiment::gate::{Decision, Look, Reason, Status};
+use crate::store::changes::{self, ChangeKind, Intent};
+use crate::store::cycles::{self, CycleRow, TransitionRow};
+use crate::store::experiments::{self, ExperimentRow, VerdictRow};
+use crate::store::holds::{self, HoldKind, Lift, NewHold};
+use crate::store::{StoreError, effects, insights, versions};
+
+/// One transition, as the projections see it.
+pub(super) struct Turn<'t> {
+    pub workflow_id: i64,
+    pub before: &'t CycleRow,
+    pub after: &'t Snapshot,
+    pub transition: &'t TransitionRow,
+    pub now: DateTime<Utc>,
+}
+
+impl Turn<'_> {
+    fn left_its_state(&self) -> bool {
+        self.transition.from_state != self.transition.to_state
+    }
+
+    fn ended(&self) -> bool {
+        self.left_its_state() && self.transition.to_state.is_terminal()
+    }
+}
+
+/// Writes the rows that follow from the transition.
+pub(super) async fn rows(
+    tx: &mut PgConnection,
+    turn: &Turn<'_>,
+    what: &What,
+) -> Result<(), StoreError> {
+    if let What::Analysis(analysis) = what {
+        insights::insert(tx, turn.workflow_id, turn.after.cycle, analysis, turn.now).await?;
+    }
+    if let What::Files { changes, .. } = what {
+        files_done(tx, turn.workflow_id, turn.after.cycle, changes, turn.now).await?;
+    }
+    if turn.transition.from_state == StateName::Testing {
+        verdicts(tx, turn).await?;
+    }
+    if turn.left_its_state() {
+        let cycle = turn.after.cycle;
+        effects::cancel_for_left_state(tx, turn.workflow_id, cycle, turn.now).await?;
+        changes::drop_of_cancelled_effects(tx, turn.workflow_id, cycle, turn.now).await?;
+    }
+    if nothing_left_to_approve(&turn.after.state) {
+        let lift = Lift { by: "mathesis", reason: Some("nothing is left to approve"), now: turn.now };
+        let cycle = Some(turn.after.cycle);
+        holds::lift(tx, turn.workflow_id, cycle, HoldKind::Approval, lift).await?;
+    }
+    if turn.ended() {
+        let lift = Lift { by: "mathesis", reason: Some("the cycle has ended"), now: turn.now };
+        holds::lift_all_of_cycle(tx, turn.workflow_id, turn.after.cycle, lift).await?;
+    }
+    Ok(())
+}
+
+/// True when rollbacks took out every adoption that an approval was asked for.
+fn nothing_left_to_approve(state: &State) -> bool {
+    matches!(state, State::Deciding { verdicts } if !verdicts.iter().any(|v| v.stands_adopted()))
+}
+
+/// Activates what the files now are, and closes the intents.
+pub(super) async fn files_done(
+    tx: &mut PgConnection,
+    workflow_id: i64,
+    cycle: i64,
+    done: &[FileChange],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    for change in done {
+        let Some(version) = change.version else {
+            changes::drop_intended(tx, workflow_id, change.change_id, now).await?;
+            continue;
+        };
+        versions::activate(tx, workflow_id, &change.model, version).await?;
+        let backup = change.backup_path.as_deref();
+        changes::finish(tx, workflow_id, change.change_id, backup, now).await?;
+        insights::mark_applied(tx, workflow_id, cycle, &change.model, version).await?;
+    }
+    Ok(())
+}
+
+/// Commits the verdicts that this transition brought, and closes what a left test leaves open.
+async fn verdicts(tx: &mut PgConnection, turn: &Turn<'_>) -> Result<(), StoreError> {
+    let cycle = turn.after.cycle;
+    for experiment in experiments::of_cycle(tx, turn.workflow_id, cycle).await? {
+        if experiment.status != "testing" {
+            continue;
+        }
+        if let Some(decision) = decision_on(turn, &experiment.model_name) {
+            verdict(tx, turn, &experiment, decision).await?;
+        }
+    }
+    Ok(())
+}
+
+fn decision_on(turn: &Turn<'_>, model: &str) -> Option<Decision> {
+    match &turn.after.state {
+        State::Testing { experiments } => {
+            experiments.iter().find(|e| e.model == model).and_then(|e| e.decision)
+        }
+        State::Deciding { verdicts } => {
+            verdicts.iter().find(|v| v.model == model).map(|v| v.decision)
+        }
+        _ => {
+            let reason = match turn.transition.event {
+                Event::CandidatesRefused { .. } => Reason::Refused,
+                _ => Reason::Superseded,
+            };
+            Some(Decision { status: Status::Inconclusive, reason })
+        }
+    }
+}
+
+async fn verdict(
+    tx: &mut PgConnection,
+    turn: &Turn<'_>,
+    experiment: &ExperimentRow,
+    decision: Decision,
+) -> Result<(), StoreError> {
+    let model = &experiment.model_name;
+    let cycle = turn.after.cycle;
+    experiments::freeze(tx, turn.workflow_id, cycle, model).await?;
+    let look = match &turn.transition.event {
+        Event::LookTaken { model: looked, look } if looked == model => look.clone(),
+        _ => {
+            let scores =
+                experiments::counted_scores(tx, turn.workflow_id, cycle, model).await?;
+            look_of(&scores, missed(experiment))
+        }
+    };
+    let evidence = Evidence::of(&turn.after.rules.gate, &look);
+    let sentence = evidence.sentence(model, experiment.candidate_version, &decision);
+    let sums = look.sums();
+    let row = VerdictRow {
+        status: decision.status.as_str(),
+        reason: decision.reason.as_str(),
+        improvement: evidence.improvement,
+        sum: sums.map(|sum| narrow(sum.total)),
+        count: sums.map(|sum| narrow(sum.count)),
+        evidence: cycles::to_json(&evidence, "experiments", "evidence")?,
+        sentence: &sentence,
+    };
+    experiments::commit_verdict(tx, turn.workflow_id, cycle, model, &row, turn.now).await?;
+    note_test(tx, turn, experiment, &look).await
+}
+
+async fn note_test(
+    tx: &mut PgConnection,
+    turn: &Turn<'_>,
+    experiment: &ExperimentRow,
+    look: &Look,
+) -> Result<(), StoreError> {
+    let candidate = look.sums().candidate;
+    versions::note_test(
+        tx,
+        turn.workflow_id,
+        &experiment.model_name,
+        experiment.candidate_version,
+        candidate.mean(),
+        narrow(candidate.count),
+    )
+    .await
+}
+
+pub(super) fn missed(experiment: &ExperimentRow) -> ByArm<u32> {
+    ByArm {
+        control: experiment.missed_control.unsigned_abs(),
+        candidate: experiment.missed_candidate.unsigned_abs(),
+    }
+}
+
+fn narrow(number: u64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Carries out the effects that belong into the transaction, and writes down the intents of those
+/// that change files.
+pub(super) async fn inline_effects(
+    tx: &mut PgConnection,
+    turn: &Turn<'_>,
+    wanted: &[Effect],
+) -> Result<(), StoreError> {
+    for effect in wanted {
+        match effect {
+            Effect::AwaitApproval { stage } => await_approval(tx, turn, *stage).await?,
+            Effect::OpenNextCycle => open_next_cycle(tx, turn).await?,
+            Effect::Apply { adoptions } => {
+                intend(tx, turn, ChangeKind::Apply, adoptions).await?;
+            }
+            Effect::Revert { reverts } => intend(tx, turn, ChangeKind::Revert, reverts).await?,
+            Effect::RollBack { change } => {
+                intend(tx, turn, ChangeKind::RollBack, std::slice::from_ref(change)).await?;
+            }
+            Effect::Analyze | Effect::Generate | Effect::Decide => {}
+        }
+    }
+    Ok(())
+}
+
+async fn intend(
+    tx: &mut PgConnection,
+    turn: &Turn<'_>,
+    kind: ChangeKind,
+    adoptions: &[Adoption],
+) -> Result<(), StoreError> {
+    let backup_name = changes::backup_name(turn.now);
+    for change in adoptions {
+        let summary = match kind {
+            ChangeKind::Apply => {
+                format!("version {} adopted in place of version {}", change.to, change.from)
+            }
+            _ => format!("version {} put back in place of version {}", change.to, change.from),
+        };
+        let intent = Intent {
+            kind,
+            model: &change.model,
+            from_version: Some(change.from),
+            to_version: change.to,
+            origin: Some((turn.after.cycle, turn.transition.seq)),
+            backup_name: &backup_name,
+            summary: &summary,
+            changed_by: &turn.transition.actor,
+            reason: turn.transition.reason.as_deref(),
+        };
+        changes::intend(tx, turn.workflow_id, &intent, turn.now).await?;
+    }
+    Ok(())
+}
+
+async fn await_approval(
+    tx: &mut PgConnection,
+    turn: &Turn<'_>,
+    stage: ApprovalStage,
+) -> Result<(), StoreError> {
+    let reason = match stage {
+        ApprovalStage::BeforeTest => "the candidates wait for a person's word before they are tested",
+        ApprovalStage::BeforeApply => "the adopted candidates wait for a person's word before they serve",
+        ApprovalStage::ProbationUndecided => "a probation could not decide itself: too few scores came",
+    };
+    let hold = NewHold {
+        kind: HoldKind::Approval,
+        cycle: Some(turn.after.cycle),
+        subject: stage.as_str().to_owned(),
+        effect_id: None,
+        code: format!("approval_{}", stage.as_str()),
+        reason: reason.to_owned(),
+        remedy: "read `mathesis version diff`, then `mathesis cycle approve` or `mathesis cycle refuse`"
+            .to_owned(),
+        placed_by: "mathesis".to_owned(),
+    };
+    holds::place(tx, turn.workflow_id, &hold, turn.now).await?;
+    Ok(())
+}
+
+/// The next cycle starts with the definition that is in force now, not with the ended cycle's.
+async fn open_next_cycle(tx: &mut PgConnection, turn: &Turn<'_>) -> Result<(), StoreError> {
+    let (hash, definition) =
+        crate::store::workflows::in_force(tx, turn.workflow_id).await?;
+    let rules = super::registry::rules_of_stored(turn.workflow_id, &hash, &definition)?;
+    let snapshot = Snapshot::open(turn.before.number + 1, rules);
+    cycles::open(tx, turn.workflow_id, &snapshot, &hash, turn.now).await
+}

@@ -1,0 +1,101 @@
+//! The rescuer: gives a dead worker's effects to the living, within a second of its death.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use sqlx::pool::PoolConnection;
+use sqlx::{Postgres, Connection};
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+use crate::store::{StoreError, effects, leases};
+
+/// How often the rescuer looks for dead workers.
+const POLL: Duration = Duration::from_millis(400);
+/// A server that has been up for less may have dropped every lock at once; leases decide then.
+const TRUSTS_LOCKS_AFTER_SECONDS: f64 = 5.0;
+
+/// Holds this worker's own lock on one session, renews its leases, and rescues the effects of others.
+pub struct Rescuer {
+    engine: Engine,
+    session: Option<PoolConnection<Postgres>>,
+}
+
+impl Rescuer {
+    /// A rescuer that holds no lock yet.
+    #[must_use]
+    pub const fn new(engine: Engine) -> Self {
+        Self { engine, session: None }
+    }
+
+    /// Keeps the lock, the leases and the watch over others until the token is cancelled. The lock is
+    /// given up last, so that nobody rescues what this process is still handing back.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let third = self.engine.settings.lease / 3;
+        let mut renewed = self.engine.now();
+        while !stop.is_cancelled() {
+            if let Err(error) = self.look().await {
+                tracing::warn!(error = %error, "the worker's session failed; opening another");
+                self.session = None;
+            }
+            let now = self.engine.now();
+            if (now - renewed).to_std().is_ok_and(|age| age >= third) {
+                match self.renew().await {
+                    Ok(()) => renewed = now,
+                    Err(error) => tracing::warn!(error = %error, "the leases could not be renewed; trying again"),
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.engine.clock.sleep(POLL) => {}
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<(), StoreError> {
+        let engine = &self.engine;
+        effects::renew(engine.store.pool(), engine.worker_id, engine.settings.lease).await?;
+        Ok(())
+    }
+
+    /// Takes the lock if it is not held, then rescues what dead workers hold. Returns how many effects
+    /// were rescued.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails; the session is opened again then.
+    pub async fn look(&mut self) -> Result<u64, StoreError> {
+        let worker_id = self.engine.worker_id;
+        let pool = self.engine.store.pool().clone();
+        if self.session.is_none() {
+            // Out of the pool for good: the lock lives as long as this very session.
+            let mut session = pool.acquire().await?;
+            if !leases::take_own_lock(&mut session, worker_id).await? {
+                // Our own old session is not gone yet; the next look tries again.
+                return Ok(0);
+            }
+            self.session = Some(session);
+        }
+        let Some(session) = self.session.as_mut() else { return Ok(0) };
+        session.ping().await?;
+        let holders = leases::holders(&pool, worker_id).await?;
+        let mut rescued = 0;
+        for holder in holders {
+            let dead = is_dead(session, holder.worker_id).await?;
+            if dead || holder.lease_over {
+                let only_expired = !dead;
+                rescued +=
+                    leases::rescue(&pool, holder.worker_id, only_expired, self.engine.now()).await?;
+            }
+        }
+        if rescued > 0 {
+            tracing::info!(effects = rescued, "effects of a dead worker were rescued");
+            self.engine.work.notify_one();
+        }
+        Ok(rescued)
+    }
+}
+
+async fn is_dead(session: &mut PgConnection, worker_id: uuid::Uuid) -> Result<bool, StoreError> {
+    Ok(leases::server_uptime_seconds(session).await? > TRUSTS_LOCKS_AFTER_SECONDS
+        && leases::lock_is_free(session, worker_id).await?)
+}

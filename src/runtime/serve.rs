@@ -1,0 +1,113 @@
+//! Everything that runs in a serving process, started together and stopped in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::assigner::VersionAssigner;
+use super::engine::Engine;
+use super::rescuer::Rescuer;
+use super::worker::Worker;
+use super::{reconciler, scheduler, watcher};
+
+/// How long to wait before listening again after the connection broke.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// The background work of a serving process.
+pub struct Runtime {
+    engine: Engine,
+    worker: Arc<Worker>,
+    assigner: VersionAssigner,
+    stop_taking: CancellationToken,
+    stop_lock: CancellationToken,
+    chores: TaskTracker,
+    lock: TaskTracker,
+}
+
+impl Runtime {
+    /// Starts every chore. The memory of active versions is filled before this returns.
+    ///
+    /// # Errors
+    /// [`crate::store::StoreError`] when the database fails.
+    pub async fn start(engine: Engine) -> Result<Self, crate::store::StoreError> {
+        let assigner = VersionAssigner::new(engine.clone());
+        assigner.refresh().await?;
+        let runtime = Self {
+            worker: Arc::new(Worker::new(engine.clone())),
+            assigner,
+            stop_taking: CancellationToken::new(),
+            stop_lock: CancellationToken::new(),
+            chores: TaskTracker::new(),
+            lock: TaskTracker::new(),
+            engine,
+        };
+        runtime.spawn_all();
+        Ok(runtime)
+    }
+
+    fn spawn_all(&self) {
+        let stop = || self.stop_taking.clone();
+        let engine = || self.engine.clone();
+        let worker = || Arc::clone(&self.worker);
+        self.lock.spawn(Rescuer::new(engine()).run(self.stop_lock.clone()));
+        self.chores.spawn(worker().run(stop()));
+        self.chores.spawn(watcher::run(engine(), worker(), stop()));
+        self.chores.spawn(scheduler::run(engine(), worker(), stop()));
+        self.chores.spawn(reconciler::run(engine(), stop()));
+        self.chores.spawn(self.assigner.clone().run(stop()));
+        self.chores.spawn(listen(engine(), self.assigner.clone(), stop()));
+    }
+
+    /// Answers which version a run gets.
+    #[must_use]
+    pub const fn assigner(&self) -> &VersionAssigner {
+        &self.assigner
+    }
+
+    /// The engine that everything shares.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Stops in order: nothing new is claimed, running effects get their grace time and are handed
+    /// back after it without spending a try, and only then is this worker's lock given up.
+    pub async fn shut_down(self) {
+        self.stop_taking.cancel();
+        self.chores.close();
+        self.chores.wait().await;
+        self.stop_lock.cancel();
+        self.lock.close();
+        self.lock.wait().await;
+    }
+}
+
+/// Listens for hints of other processes. Polling is the truth; this only makes it quicker.
+async fn listen(engine: Engine, assigner: VersionAssigner, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let listening = hear_hints(&engine, &assigner);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            heard = listening => {
+                if let Err(error) = heard {
+                    tracing::debug!(error = %error, "listening for hints failed; polling goes on");
+                }
+                engine.clock.sleep(LISTEN_AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn hear_hints(engine: &Engine, assigner: &VersionAssigner) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(engine.store.pool()).await?;
+    listener.listen("mathesis").await?;
+    loop {
+        listener.recv().await?;
+        assigner.hint();
+        engine.work.notify_one();
+        engine.watch.notify_one();
+    }
+}

@@ -1,0 +1,232 @@
+//! Where a cycle stands, in data and in one sentence.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::engine::Engine;
+use super::registry::Workflow;
+use crate::cycle::{ModelOutcome, State, StateName};
+use crate::experiment::ByArm;
+use crate::store::cycles::{self, CycleRow};
+use crate::store::experiments::{self, ExperimentRow};
+use crate::store::holds::{self, HoldRow};
+use crate::store::{StoreError, versions, window};
+
+/// Where a cycle stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct CycleStatus {
+    /// The workflow's name.
+    pub workflow: String,
+    /// The cycle's number.
+    pub cycle: i64,
+    /// Its state.
+    pub state: StateName,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Events taken so far.
+    pub seq: i64,
+    /// When it opened.
+    pub opened_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Completed tasks that wait for an analysis, counted up to ten times the trigger.
+    pub tasks_waiting: i64,
+    /// Completed tasks that open an analysis.
+    pub trigger_tasks: u32,
+    /// What holds it.
+    pub holds: Vec<HoldStatus>,
+    /// Per model: what serves, what is tested, how far.
+    pub models: Vec<ModelStatus>,
+    /// How each model ended, for a cycle that has.
+    pub outcome: Vec<ModelOutcome>,
+    /// All of it in one sentence.
+    pub sentence: String,
+}
+
+/// What holds a cycle.
+#[derive(Debug, Clone, Serialize)]
+pub struct HoldStatus {
+    /// operator, `effect_failed`, approval, `automation_off`, `budget_spent` or `config_conflict`.
+    pub kind: String,
+    /// A stable code.
+    pub code: String,
+    /// Why, in words.
+    pub reason: String,
+    /// What to do, in words.
+    pub remedy: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Who placed it.
+    pub by: String,
+}
+
+/// How one model stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelStatus {
+    /// The image model.
+    pub model: String,
+    /// The version that serves.
+    pub active_version: Option<i32>,
+    /// True while a test of it runs.
+    pub testing: bool,
+    /// The test's old version.
+    pub old_version: Option<i32>,
+    /// The test's new version.
+    pub new_version: Option<i32>,
+    /// testing, adopted, rejected or inconclusive.
+    pub verdict: Option<String>,
+    /// The verdict in one sentence.
+    pub sentence: Option<String>,
+    /// Slots an arm.
+    pub deck: ByArm<u32>,
+    /// Slots dealt.
+    pub dealt: ByArm<u32>,
+    /// Scores counted.
+    pub scored: ByArm<u32>,
+}
+
+/// Where a workflow's open cycle stands, or the one of that number.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn cycle_status(
+    engine: &Engine,
+    workflow: &Workflow,
+    number: Option<i64>,
+) -> Result<Option<CycleStatus>, StoreError> {
+    let pool = engine.store.pool();
+    let found = match number {
+        Some(number) => cycles::find(pool, workflow.workflow_id, number).await?,
+        None => cycles::find_open(pool, workflow.workflow_id).await?,
+    };
+    let Some(cycle) = found else { return Ok(None) };
+    let trigger_tasks = cycle.snapshot.rules.trigger_tasks;
+    let tasks_waiting =
+        window::waiting(pool, workflow.workflow_id, i64::from(trigger_tasks) * 10).await?;
+    let mut conn = pool.acquire().await?;
+    let held = holds::standing(&mut conn, workflow.workflow_id, cycle.number).await?;
+    let tests = experiments::of_cycle(&mut conn, workflow.workflow_id, cycle.number).await?;
+    drop(conn);
+    let models = models(engine, workflow, &cycle, &tests).await?;
+    let ended = cycle.snapshot.state.name().is_terminal();
+    let holds: Vec<HoldStatus> =
+        if ended { Vec::new() } else { held.into_iter().map(hold_status).collect() };
+    let sentence = sentence(&cycle, &models, &holds, tasks_waiting);
+    Ok(Some(CycleStatus {
+        workflow: workflow.name().to_owned(),
+        cycle: cycle.number,
+        state: cycle.snapshot.state.name(),
+        since: cycle.state_entered_at,
+        seq: cycle.snapshot.seq,
+        opened_at: cycle.opened_at,
+        ended_at: cycle.ended_at,
+        tasks_waiting,
+        trigger_tasks,
+        holds,
+        models,
+        outcome: cycle.snapshot.state.outcome().map(|o| o.models.clone()).unwrap_or_default(),
+        sentence,
+    }))
+}
+
+fn hold_status(hold: HoldRow) -> HoldStatus {
+    HoldStatus {
+        kind: hold.kind,
+        code: hold.code,
+        reason: hold.reason,
+        remedy: hold.remedy,
+        since: hold.placed_at,
+        by: hold.placed_by,
+    }
+}
+
+async fn models(
+    engine: &Engine,
+    workflow: &Workflow,
+    cycle: &CycleRow,
+    tests: &[ExperimentRow],
+) -> Result<Vec<ModelStatus>, StoreError> {
+    let pool = engine.store.pool();
+    let progress = experiments::progress(pool, workflow.workflow_id, cycle.number).await?;
+    let mut statuses = Vec::new();
+    for model in workflow.models() {
+        let mut conn = pool.acquire().await?;
+        let active = versions::active_head(&mut conn, workflow.workflow_id, model).await?;
+        drop(conn);
+        let test = tests.iter().find(|test| test.model_name == model);
+        let deck = progress.iter().find(|(name, _)| name == model).map(|(_, deck)| deck.clone());
+        let deck = deck.unwrap_or_default();
+        statuses.push(ModelStatus {
+            model: model.to_owned(),
+            active_version: active.map(|(version, _)| version),
+            testing: test.is_some_and(|test| test.status == "testing"),
+            old_version: test.map(|test| test.control_version),
+            new_version: test.map(|test| test.candidate_version),
+            verdict: test.map(|test| test.status.clone()),
+            sentence: test.and_then(|test| test.sentence.clone()),
+            deck: deck.size,
+            dealt: deck.dealt,
+            scored: deck.scored,
+        });
+    }
+    Ok(statuses)
+}
+
+fn sentence(
+    cycle: &CycleRow,
+    models: &[ModelStatus],
+    holds: &[HoldStatus],
+    waiting: i64,
+) -> String {
+    let title = cycle.snapshot.state.name().title();
+    let doing = match &cycle.snapshot.state {
+        State::Collecting => {
+            format!("{waiting} of {} tasks", cycle.snapshot.rules.trigger_tasks)
+        }
+        State::Analyzing { window } => format!("Claude reads {} tasks", window.tasks),
+        State::Generating { analysis } => {
+            format!("Claude writes candidates from {} insights", analysis.insights)
+        }
+        State::Testing { .. } => models
+            .iter()
+            .filter(|model| model.new_version.is_some())
+            .map(|model| {
+                format!(
+                    "{} {} of {} old, {} of {} new scored",
+                    model.model,
+                    model.scored.control,
+                    model.deck.control,
+                    model.scored.candidate,
+                    model.deck.candidate
+                )
+            })
+            .collect::<Vec<_>>()
+            .join("; "),
+        State::Deciding { .. } => "the verdicts are being settled".to_owned(),
+        State::Applying { adoptions, .. } => {
+            let changes: Vec<String> =
+                adoptions.iter().map(|a| format!("{} to version {}", a.model, a.to)).collect();
+            format!("{} being written", changes.join(", "))
+        }
+        State::Probation { .. } => "adopted, on watch".to_owned(),
+        State::Reverting { .. } => "earlier versions are being put back".to_owned(),
+        State::Applied { outcome }
+        | State::Rejected { outcome }
+        | State::RolledBack { outcome }
+        | State::Cancelled { outcome, .. } => outcome
+            .models
+            .iter()
+            .map(|entry| format!("{} {}", entry.model, entry.result))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    let head = if doing.is_empty() {
+        format!("Cycle {} {title}", cycle.number)
+    } else {
+        format!("Cycle {} {title}: {doing}", cycle.number)
+    };
+    match holds.first() {
+        Some(hold) => format!("{head}. Held: {}. What helps: {}", hold.reason, hold.remedy),
+        None => head,
+    }
+}

@@ -1,0 +1,248 @@
+//! The watcher: sees that a trigger is reached, a deck complete, a test out of time, and says so.
+//!
+//! Rung after every commit of the task log, and by a poll each second, which is the truth.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use super::advance::{AdvanceError, Advanced, Submission, What, advance};
+use super::engine::Engine;
+use super::registry::definition_of_cycle;
+use super::worker::Worker;
+use crate::cycle::{Event, StateName};
+use crate::experiment::slot::{Fate, judge};
+use crate::store::cycles::{self, CycleRow};
+use crate::store::holds::{self, HoldRow};
+use crate::store::{StoreError, experiments, window};
+use crate::workflow::Definition;
+
+/// How often the watcher looks without being told.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Watches every workflow until the token is cancelled.
+pub(super) async fn run(engine: Engine, worker: std::sync::Arc<Worker>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        for workflow in engine.registry.all() {
+            if let Err(error) = check_workflow(&engine, &worker, workflow.workflow_id).await {
+                tracing::warn!(workflow.name = workflow.name(), error = %error,
+                    "looking for triggers and complete decks failed; trying again");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = engine.watch.notified() => {}
+            () = engine.clock.sleep(POLL) => {}
+        }
+    }
+}
+
+/// Submits what one workflow is due for: its trigger, its looks, its test's time-out. Returns how many
+/// transitions that made.
+///
+/// # Errors
+/// [`AdvanceError`]; what was not submitted is found again by the next look.
+pub async fn check_workflow(
+    engine: &Engine,
+    worker: &Worker,
+    workflow_id: i64,
+) -> Result<u32, AdvanceError> {
+    let Some(cycle) = cycles::find_open(engine.store.pool(), workflow_id).await? else {
+        return Ok(0);
+    };
+    match cycle.snapshot.state.name() {
+        StateName::Collecting => check_trigger(engine, worker, &cycle).await,
+        StateName::Testing => check_test(engine, worker, &cycle).await,
+        _ => Ok(0),
+    }
+}
+
+async fn check_trigger(
+    engine: &Engine,
+    worker: &Worker,
+    cycle: &CycleRow,
+) -> Result<u32, AdvanceError> {
+    let trigger = i64::from(cycle.snapshot.rules.trigger_tasks);
+    let mut conn = engine.store.pool().acquire().await?;
+    let full = window::is_full(&mut conn, cycle.workflow_id, trigger).await?;
+    drop(conn);
+    if full { submit(engine, worker, cycle, What::Trigger).await } else { Ok(0) }
+}
+
+async fn check_test(
+    engine: &Engine,
+    worker: &Worker,
+    cycle: &CycleRow,
+) -> Result<u32, AdvanceError> {
+    let definition = definition_of_cycle(&engine.store, cycle).await?;
+    let mut conn = engine.store.pool().acquire().await?;
+    let running = experiments::of_cycle(&mut conn, cycle.workflow_id, cycle.number).await?;
+    drop(conn);
+    let mut moved = 0;
+    for experiment in running.iter().filter(|experiment| experiment.status == "testing") {
+        let model = &experiment.model_name;
+        if sync_deck(engine, cycle.workflow_id, cycle.number, model, &definition).await? {
+            moved += submit(engine, worker, cycle, What::Look { model: model.clone() }).await?;
+        }
+    }
+    experiments::keep_late_scores(engine.store.pool(), cycle.workflow_id, cycle.number).await?;
+    if moved == 0 && test_is_out_of_time(engine, cycle, &definition).await? {
+        moved += submit(engine, worker, cycle, What::Event(Event::TestTimedOut)).await?;
+    }
+    Ok(moved)
+}
+
+async fn submit(
+    engine: &Engine,
+    worker: &Worker,
+    cycle: &CycleRow,
+    what: What,
+) -> Result<u32, AdvanceError> {
+    let submission = Submission {
+        workflow_id: cycle.workflow_id,
+        cycle: Some(cycle.number),
+        actor: "mathesis",
+        reason: None,
+        what,
+        completes: None,
+        claims_next: true,
+    };
+    match advance(engine, submission).await {
+        Ok(Advanced::Moved(moved)) => {
+            if let Some(claim) = moved.claimed {
+                worker.take_over(claim);
+            }
+            Ok(1)
+        }
+        // Another replica was quicker, or the moment has passed: both are well.
+        Ok(Advanced::NotNow)
+        | Err(AdvanceError::Invalid(_) | AdvanceError::CycleEnded { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings one deck up to date with what its holders reported: counts scores, takes slots back from
+/// holders that will not report. True when no slot waits any more.
+///
+/// # Errors
+/// [`StoreError`] when the database fails; the deck is then as it was.
+pub async fn sync_deck(
+    engine: &Engine,
+    workflow_id: i64,
+    cycle: i64,
+    model: &str,
+    definition: &Definition,
+) -> Result<bool, StoreError> {
+    let mut tx = engine.store.pool().begin().await?;
+    let Some(mut experiment) =
+        experiments::lock_running(&mut tx, workflow_id, cycle, model).await?
+    else {
+        return Ok(false);
+    };
+    let patience = chrono::Duration::hours(i64::from(definition.timeouts.slot_score_hours));
+    let deck = experiments::deck(&mut tx, workflow_id, &experiment, engine.now() - patience).await?;
+    let mut complete = true;
+    for slot in &deck {
+        if !matches!(slot.state.as_str(), "dealt" | "scored") {
+            complete &= slot.state == "missing";
+            continue;
+        }
+        match judge(&slot.facts) {
+            Fate::Waits => complete &= slot.state == "scored",
+            Fate::Scores(score) => {
+                let score = i32::from(score);
+                if slot.score != Some(score) {
+                    experiments::count_score(&mut tx, workflow_id, &experiment, slot.slot, score)
+                        .await?;
+                }
+            }
+            Fate::Missing(loss) => {
+                let allowed = i32::try_from(definition.timeouts.deals_again_max).unwrap_or(i32::MAX);
+                let again = experiment.deals_again < allowed;
+                let because = loss.as_str();
+                experiments::take_slot_back(&mut tx, workflow_id, &experiment, slot, because, again)
+                    .await?;
+                experiment.deals_again += i32::from(again);
+                complete &= !again;
+            }
+        }
+    }
+    tx.commit().await?;
+    Ok(complete)
+}
+
+/// A test's clock stands still while anything holds its cycle.
+async fn test_is_out_of_time(
+    engine: &Engine,
+    cycle: &CycleRow,
+    definition: &Definition,
+) -> Result<bool, StoreError> {
+    let now = engine.now();
+    let from = cycle.state_entered_at;
+    let limit = chrono::Duration::days(i64::from(definition.timeouts.test_days));
+    if now - from < limit {
+        return Ok(false);
+    }
+    let mut conn = engine.store.pool().acquire().await?;
+    let holds = holds::since(&mut conn, cycle.workflow_id, cycle.number, from).await?;
+    Ok(now - from - held_time(&holds, from, now) >= limit)
+}
+
+/// How much of a span at least one hold stood.
+fn held_time(holds: &[HoldRow], from: DateTime<Utc>, to: DateTime<Utc>) -> chrono::Duration {
+    let mut spans: Vec<(DateTime<Utc>, DateTime<Utc>)> = holds
+        .iter()
+        .map(|hold| (hold.placed_at.max(from), hold.lifted_at.unwrap_or(to).min(to)))
+        .filter(|(start, end)| start < end)
+        .collect();
+    spans.sort_unstable();
+    let mut held = chrono::Duration::zero();
+    let mut covered_to = from;
+    for (start, end) in spans {
+        let start = start.max(covered_to);
+        if start < end {
+            held += end - start;
+            covered_to = end;
+        }
+    }
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + chrono::Duration::hours(hour)
+    }
+
+    fn hold(placed: i64, lifted: Option<i64>) -> HoldRow {
+        HoldRow {
+            hold_id: 1,
+            cycle: Some(1),
+            kind: "operator".to_owned(),
+            subject: String::new(),
+            code: String::new(),
+            reason: String::new(),
+            remedy: String::new(),
+            placed_at: at(placed),
+            placed_by: String::new(),
+            lifted_at: lifted.map(at),
+            lifted_by: None,
+            lift_reason: None,
+        }
+    }
+
+    #[test]
+    fn overlapping_holds_stop_the_clock_once() {
+        let holds = [hold(2, Some(5)), hold(4, Some(6)), hold(8, Some(9))];
+        assert_eq!(held_time(&holds, at(0), at(10)), chrono::Duration::hours(5));
+    }
+
+    #[test]
+    fn a_hold_from_before_the_test_and_one_that_still_stands_count_within_it_only() {
+        let holds = [hold(0, Some(3)), hold(9, None)];
+        assert_eq!(held_time(&holds, at(2), at(10)), chrono::Duration::hours(2));
+    }
+}

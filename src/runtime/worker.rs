@@ -1,0 +1,300 @@
+//! The worker: claims effects, has them performed outside any transaction, hands in their results.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::advance::{AdvanceError, Advanced, Submission, advance};
+use super::engine::Engine;
+use super::project;
+use crate::cycle::StateName;
+use crate::effects::{self as performing, EffectFailure, Performed};
+use crate::store::effects::{self, ClaimedEffect};
+use crate::store::holds::{self, HoldKind, NewHold};
+use crate::store::{StoreError, cycles};
+
+/// How often a worker looks for effects without being told: the truth behind every hint.
+const POLL: Duration = Duration::from_millis(500);
+/// Effects performed at once by one process.
+const EFFECTS_AT_ONCE: usize = 4;
+
+/// What one step of a worker came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Worked {
+    /// There was nothing to do.
+    Idle,
+    /// An effect was performed and its result committed; the cycle is in this state now, if the
+    /// effect moved one.
+    Done(Option<StateName>),
+    /// An effect failed and will be tried again, or its cycle is held.
+    Failed {
+        /// The failure's stable code.
+        code: String,
+        /// True when a hold was placed.
+        held: bool,
+    },
+    /// Another worker took the effect over, or its cycle dropped it.
+    Lost,
+}
+
+/// Claims and performs effects. One a process.
+pub struct Worker {
+    engine: Engine,
+    born_claimed: Mutex<VecDeque<ClaimedEffect>>,
+}
+
+impl Worker {
+    /// A worker of this engine.
+    #[must_use]
+    pub const fn new(engine: Engine) -> Self {
+        Self { engine, born_claimed: Mutex::new(VecDeque::new()) }
+    }
+
+    /// Takes an effect that was born claimed by this process.
+    pub fn take_over(&self, claim: ClaimedEffect) {
+        self.queue().push_back(claim);
+        self.engine.work.notify_one();
+    }
+
+    /// Performs one effect, if there is one: what a test calls to move a cycle by one transition.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails; the effect stays claimed and is rescued.
+    pub async fn work_once(&self) -> Result<Worked, StoreError> {
+        match self.next_claim().await? {
+            Some(claim) => self.perform(claim).await,
+            None => Ok(Worked::Idle),
+        }
+    }
+
+    /// Works until the token is cancelled, then waits for running effects up to the grace time and
+    /// hands the rest back without spending a try of theirs.
+    pub async fn run(self: std::sync::Arc<Self>, stop: CancellationToken) {
+        let running = TaskTracker::new();
+        let abandon = CancellationToken::new();
+        while !stop.is_cancelled() {
+            let claim = if running.len() < EFFECTS_AT_ONCE {
+                self.next_claim().await.unwrap_or_else(|error| {
+                    tracing::warn!(error = %error, "looking for work failed; trying again");
+                    None
+                })
+            } else {
+                None
+            };
+            if let Some(claim) = claim {
+                let worker = std::sync::Arc::clone(&self);
+                let abandon = abandon.clone();
+                running.spawn(async move { worker.perform_or_hand_back(claim, abandon).await });
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.engine.work.notified() => {}
+                () = self.engine.clock.sleep(POLL) => {}
+            }
+        }
+        running.close();
+        let grace = self.engine.settings.shutdown_grace;
+        if tokio::time::timeout(grace, running.wait()).await.is_err() {
+            abandon.cancel();
+            running.wait().await;
+        }
+        let rest: Vec<ClaimedEffect> = self.queue().drain(..).collect();
+        for claim in rest {
+            self.hand_back(&claim).await;
+        }
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<ClaimedEffect>> {
+        self.born_claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn next_claim(&self) -> Result<Option<ClaimedEffect>, StoreError> {
+        let born_claimed = self.queue().pop_front();
+        if born_claimed.is_some() {
+            return Ok(born_claimed);
+        }
+        let engine = &self.engine;
+        let pool = engine.store.pool();
+        for workflow_id in effects::workflows_with_work(pool, engine.now()).await? {
+            let lease = engine.settings.lease;
+            let claim =
+                effects::claim(pool, workflow_id, engine.worker_id, lease, engine.now()).await?;
+            if claim.is_some() {
+                return Ok(claim);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn perform_or_hand_back(&self, claim: ClaimedEffect, abandon: CancellationToken) {
+        let performed = tokio::select! {
+            performed = self.perform(claim.clone()) => Some(performed),
+            () = abandon.cancelled() => None,
+        };
+        match performed {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(error = %error, effect.id = claim.effect_id,
+                    "the effect's result could not be stored; handing the effect back");
+                self.hand_back(&claim).await;
+            }
+            None => self.hand_back(&claim).await,
+        }
+        self.engine.work.notify_one();
+    }
+
+    async fn hand_back(&self, claim: &ClaimedEffect) {
+        if let Err(error) = effects::hand_back(self.engine.store.pool(), claim).await {
+            tracing::warn!(error = %error, effect.id = claim.effect_id,
+                "an effect could not be handed back; it is rescued when this process is gone");
+        }
+    }
+
+    async fn perform(&self, claim: ClaimedEffect) -> Result<Worked, StoreError> {
+        match performing::perform(&self.engine, &claim).await {
+            Ok(result) => self.hand_in(&claim, result).await,
+            Err(failure) => self.fail(&claim, failure).await,
+        }
+    }
+
+    /// Hands the result in; with it the effect is done and the next one is on record.
+    async fn hand_in(&self, claim: &ClaimedEffect, result: Performed) -> Result<Worked, StoreError> {
+        let what = match result {
+            Performed::Event(what) => what,
+            Performed::FilesPutBack(changes) => {
+                return self.finish_rollback(claim, &changes).await;
+            }
+        };
+        let submission = Submission {
+            workflow_id: claim.workflow_id,
+            cycle: Some(claim.cycle),
+            actor: "mathesis",
+            reason: None,
+            what,
+            completes: Some(claim),
+            claims_next: true,
+        };
+        match advance(&self.engine, submission).await {
+            Ok(Advanced::Moved(moved)) => {
+                if let Some(next) = moved.claimed {
+                    self.take_over(next);
+                }
+                self.engine.watch.notify_one();
+                Ok(Worked::Done(Some(moved.to)))
+            }
+            Ok(Advanced::NotNow) => Ok(Worked::Done(None)),
+            Err(AdvanceError::Store(StoreError::LeaseLost { .. }))
+            | Err(AdvanceError::CycleEnded { .. } | AdvanceError::NoOpenCycle { .. }) => {
+                tracing::info!(effect.id = claim.effect_id, "the result came too late and was dropped");
+                Ok(Worked::Lost)
+            }
+            Err(AdvanceError::Store(error)) => Err(error),
+            Err(AdvanceError::Invalid(refusal)) => {
+                let failure = EffectFailure::for_good(
+                    "refused_by_the_machine",
+                    format!("the cycle did not accept the result: {refusal}"),
+                    "this is a defect; please report it with `mathesis cycle history --json`",
+                );
+                self.fail(claim, failure).await
+            }
+        }
+    }
+
+    /// A rollback moves no cycle: its files and its version agree from this commit on.
+    async fn finish_rollback(
+        &self,
+        claim: &ClaimedEffect,
+        changes: &[super::advance::FileChange],
+    ) -> Result<Worked, StoreError> {
+        let now = self.engine.now();
+        let mut tx = self.engine.store.pool().begin().await?;
+        match effects::finish(&mut tx, claim, now).await {
+            Err(StoreError::LeaseLost { .. }) => return Ok(Worked::Lost),
+            done => done?,
+        }
+        project::files_done(&mut tx, claim.workflow_id, claim.cycle, changes, now).await?;
+        cycles::hint(&mut tx, claim.workflow_id).await?;
+        tx.commit().await?;
+        Ok(Worked::Done(None))
+    }
+
+    async fn fail(
+        &self,
+        claim: &ClaimedEffect,
+        failure: EffectFailure,
+    ) -> Result<Worked, StoreError> {
+        tracing::warn!(
+            workflow.id = claim.workflow_id,
+            cycle.number = claim.cycle,
+            effect.id = claim.effect_id,
+            effect.kind = claim.effect.kind().as_str(),
+            effect.code = failure.code,
+            "an effect failed"
+        );
+        let code = failure.code.to_owned();
+        let retry = self.retry_delay(claim, &failure).await;
+        let outcome = match retry {
+            Some(delay) => {
+                let run_after = self.engine.now() + delay;
+                let pool = self.engine.store.pool();
+                effects::retry_later(pool, claim, run_after, &code, &failure.words).await
+            }
+            None => self.hold(claim, &failure).await,
+        };
+        match outcome {
+            Ok(()) => Ok(Worked::Failed { code, held: retry.is_none() }),
+            Err(StoreError::LeaseLost { .. }) => Ok(Worked::Lost),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How long to wait before the next try; none when the effect has failed for good.
+    async fn retry_delay(
+        &self,
+        claim: &ClaimedEffect,
+        failure: &EffectFailure,
+    ) -> Option<chrono::Duration> {
+        if !failure.retryable {
+            return None;
+        }
+        let retry = performing::retry_rules(&self.engine, claim).await;
+        let tries = u32::try_from(claim.attempts).unwrap_or(0).saturating_add(1);
+        if tries >= retry.attempts_max {
+            return None;
+        }
+        let doubled = u64::from(retry.first_delay_seconds) << (tries - 1).min(20);
+        let seconds = doubled.min(u64::from(retry.delay_max_seconds));
+        let asked = failure.retry_after.map_or(0, |wait| wait.as_secs());
+        Some(chrono::Duration::seconds(i64::try_from(seconds.max(asked)).unwrap_or(3600)))
+    }
+
+    async fn hold(&self, claim: &ClaimedEffect, failure: &EffectFailure) -> Result<(), StoreError> {
+        let now = self.engine.now();
+        let on_workflow = failure.hold.is_on_workflow();
+        let hold = NewHold {
+            kind: failure.hold,
+            cycle: (!on_workflow).then_some(claim.cycle),
+            subject: failure.subject.clone().unwrap_or_else(|| claim.effect.kind().as_str().to_owned()),
+            effect_id: Some(claim.effect_id),
+            code: failure.code.to_owned(),
+            reason: failure.words.clone(),
+            remedy: failure.remedy.clone(),
+            placed_by: "mathesis".to_owned(),
+        };
+        let mut tx = self.engine.store.pool().begin().await?;
+        if failure.hold == HoldKind::BudgetSpent {
+            // Nothing failed: the effect waits for the month's turn and is then done as it stands.
+            effects::wait_unspent(&mut tx, claim).await?;
+        } else {
+            effects::fail(&mut tx, claim, failure.code, &failure.words, now).await?;
+        }
+        holds::place(&mut tx, claim.workflow_id, &hold, now).await?;
+        cycles::hint(&mut tx, claim.workflow_id).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}

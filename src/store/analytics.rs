@@ -1,0 +1,169 @@
+//! The read side of the dashboard: everything that `GET /analytics` tells about one workflow.
+//!
+//! [`load`] is a dozen plain reads in one read-only snapshot, so that the numbers of one page belong
+//! together; it may run on a replica. A task, its attempts and its win all count on the day on which
+//! the task arrived, in the workflow's time zone. Tasks that retention removed are added from the
+//! archive under the same days.
+
+mod experiments;
+mod learning;
+mod log;
+mod trend;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use rust_decimal::Decimal;
+use serde::Serialize;
+use sqlx::PgPool;
+
+pub use experiments::{ArmCount, Experiment, Phase, RunningExperiment};
+pub use learning::{
+    Activation, ConfigChange, Cost, Hold, Insight, ModelVersions, OpenCycle, Version,
+};
+pub use log::{ModelDay, ModelTotals, TaskDay, TaskTotals};
+pub use trend::{Learning, Measure, Span, compare};
+
+use super::StoreError;
+
+/// Insights that a page shows.
+pub const INSIGHTS_MAX: i64 = 20;
+/// Past experiments that a page shows.
+pub const EXPERIMENTS_MAX: i64 = 50;
+/// Changes of config files that a page shows.
+pub const CONFIG_CHANGES_MAX: i64 = 50;
+
+/// What to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnalyticsQuery {
+    /// The time now: it says which month's cost is asked for, and where trends end.
+    pub now: DateTime<Utc>,
+    /// The workflow's time zone, in which days and months begin.
+    pub time_zone: Tz,
+    /// The first day, or none for the whole past.
+    pub from: Option<NaiveDate>,
+    /// The last day, itself included, or none for up to now.
+    pub to: Option<NaiveDate>,
+    /// Completed tasks that start an analysis.
+    pub trigger_tasks: u32,
+    /// The best possible score.
+    pub score_max: u32,
+    /// What the workflow may spend on Claude in a month, in US dollars.
+    pub budget_usd_per_month: Option<Decimal>,
+}
+
+impl AnalyticsQuery {
+    fn first_day(&self) -> NaiveDate {
+        self.from.unwrap_or(FIRST_DAY)
+    }
+
+    fn last_day(&self) -> NaiveDate {
+        self.to.unwrap_or(LAST_DAY)
+    }
+}
+
+const FIRST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(1970, 1, 1) {
+    Some(day) => day,
+    None => NaiveDate::MIN,
+};
+const LAST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 30) {
+    Some(day) => day,
+    None => NaiveDate::MAX,
+};
+
+/// What one workflow has done and learnt. Everything that has a day is limited to the range asked
+/// for; the cycle, its holds and experiments, the versions, insights and the cost are as of now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Analytics {
+    /// When it was read.
+    pub generated_at: DateTime<Utc>,
+    /// The time zone of every day in it.
+    pub time_zone: Tz,
+    /// The first day asked for.
+    pub from: Option<NaiveDate>,
+    /// The last day asked for, itself included.
+    pub to: Option<NaiveDate>,
+    /// The best possible score.
+    pub score_max: u32,
+    /// Tasks, all together.
+    pub tasks: TaskTotals,
+    /// Each model, all together, by name.
+    pub models: Vec<ModelTotals>,
+    /// Tasks by day, oldest first. Days without a task are left out.
+    pub task_days: Vec<TaskDay>,
+    /// Each model by day, oldest first. Days without an attempt or a win are left out.
+    pub model_days: Vec<ModelDay>,
+    /// When which version became active, oldest first.
+    pub activations: Vec<Activation>,
+    /// The latest days against those before them; none while there are no two days to compare.
+    pub learning: Option<Learning>,
+    /// The cycle that is not finished.
+    pub cycle: Option<OpenCycle>,
+    /// Holds that stand on the workflow or its open cycle, oldest first.
+    pub holds: Vec<Hold>,
+    /// Experiments whose deck is being dealt: a test, or an adopted version on watch.
+    pub running: Vec<RunningExperiment>,
+    /// Experiments with a verdict, latest first, at most [`EXPERIMENTS_MAX`].
+    pub past: Vec<Experiment>,
+    /// The latest insights, at most [`INSIGHTS_MAX`].
+    pub insights: Vec<Insight>,
+    /// Every version, by model, latest first.
+    pub versions: Vec<ModelVersions>,
+    /// The latest changes of config files, at most [`CONFIG_CHANGES_MAX`].
+    pub config_changes: Vec<ConfigChange>,
+    /// What Claude cost this month.
+    pub cost: Cost,
+}
+
+/// Reads what one workflow has done and learnt.
+///
+/// # Errors
+/// [`StoreError`] when a statement fails. Nothing is ever written.
+pub async fn load(
+    pool: &PgPool,
+    workflow_id: i64,
+    query: &AnalyticsQuery,
+) -> Result<Analytics, StoreError> {
+    let mut snapshot = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let task_days = log::task_days(&mut snapshot, workflow_id, query).await?;
+    let model_days = log::model_days(&mut snapshot, workflow_id, query).await?;
+    let cycle = learning::open_cycle(&mut snapshot, workflow_id, query.trigger_tasks).await?;
+    let number = cycle.as_ref().map_or(0, |cycle| cycle.number);
+    let holds = learning::holds(&mut snapshot, workflow_id, number).await?;
+    let versions = learning::versions(&mut snapshot, workflow_id).await?;
+    let slots = experiments::slots(&mut snapshot, workflow_id, number).await?;
+    let verdicts = experiments::all(&mut snapshot, workflow_id).await?;
+    let insights = learning::insights(&mut snapshot, workflow_id).await?;
+    let config_changes = learning::config_changes(&mut snapshot, workflow_id).await?;
+    let activations = learning::activations(&mut snapshot, workflow_id, query).await?;
+    let cost = learning::cost(&mut snapshot, workflow_id, query).await?;
+    snapshot.commit().await?;
+
+    let (running, past) = experiments::sort(verdicts, &slots, cycle.as_ref(), &versions);
+    Ok(Analytics {
+        generated_at: query.now,
+        time_zone: query.time_zone,
+        from: query.from,
+        to: query.to,
+        score_max: query.score_max,
+        tasks: log::task_totals(&task_days),
+        models: log::model_totals(&model_days, &versions),
+        learning: compare(&task_days, &model_days, today(query)),
+        task_days,
+        model_days,
+        activations,
+        cycle,
+        holds,
+        running,
+        past,
+        insights,
+        versions,
+        config_changes,
+        cost,
+    })
+}
+
+/// The day at which trends end: today, or the last day asked for where that is earlier.
+fn today(query: &AnalyticsQuery) -> NaiveDate {
+    let today = query.now.with_timezone(&query.time_zone).date_naive();
+    query.to.map_or(today, |to| to.min(today))
+}

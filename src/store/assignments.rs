@@ -1,0 +1,255 @@
+//! Which version a run was told: dealing slots, pinning everybody else.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::StoreError;
+use crate::experiment::Arm;
+
+/// Which run asks for which model.
+#[derive(Debug, Clone, Copy)]
+pub struct RunKey<'k> {
+    /// The workflow.
+    pub workflow_id: i64,
+    /// The task's external id.
+    pub task: &'k str,
+    /// The run; empty for the default one.
+    pub run: &'k str,
+    /// The image model.
+    pub model: &'k str,
+}
+
+/// What a run was told, for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignmentRow {
+    /// The version.
+    pub version: i32,
+    /// The version's content hash.
+    pub content_hash: String,
+    /// The arm, for slot holders.
+    pub arm: Option<Arm>,
+    /// The cycle whose test it belongs to, for slot holders.
+    pub cycle: Option<i64>,
+}
+
+/// A pin to be written: the run was told the active version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The workflow.
+    pub workflow_id: i64,
+    /// The task's external id.
+    pub task: String,
+    /// The run.
+    pub run: String,
+    /// The image model.
+    pub model: String,
+    /// The version that it was told.
+    pub version: i32,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// A running experiment as a dealer sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenDeck {
+    /// The cycle.
+    pub cycle: i64,
+    /// The version that serves.
+    pub control_version: i32,
+    /// The version that is tried.
+    pub candidate_version: i32,
+}
+
+fn read_arm(key: RunKey<'_>, arm: Option<&str>) -> Result<Option<Arm>, StoreError> {
+    arm.map(str::parse).transpose().map_err(|cause| {
+        let row = format!("workflow {} task {:?} model {}", key.workflow_id, key.task, key.model);
+        StoreError::corrupt("assignments", "arm", row, cause)
+    })
+}
+
+/// What a run was told before, if anything.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or the row cannot be read.
+pub async fn find(
+    conn: &mut PgConnection,
+    key: RunKey<'_>,
+) -> Result<Option<AssignmentRow>, StoreError> {
+    let row = sqlx::query!(
+        "SELECT a.version, a.arm, a.cycle, v.content_hash
+           FROM assignments a
+           JOIN prompt_versions v
+             ON v.workflow_id = a.workflow_id AND v.model_name = a.model_name AND v.version = a.version
+          WHERE a.workflow_id = $1 AND a.clickup_task_id = $2 AND a.run_id = $3 AND a.model_name = $4",
+        key.workflow_id,
+        key.task,
+        key.run,
+        key.model
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| {
+        Ok(AssignmentRow {
+            version: row.version,
+            content_hash: row.content_hash,
+            arm: read_arm(key, row.arm.as_deref())?,
+            cycle: row.cycle,
+        })
+    })
+    .transpose()
+}
+
+/// The model's open deck, if a test runs, nothing holds it, and the run has not begun with that
+/// model yet. Shared lock on the experiment: the test cannot end in the middle of a deal.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn open_deck(
+    conn: &mut PgConnection,
+    key: RunKey<'_>,
+) -> Result<Option<OpenDeck>, StoreError> {
+    Ok(sqlx::query_as!(
+        OpenDeck,
+        "SELECT e.cycle, e.control_version, e.candidate_version
+           FROM experiments e
+          WHERE e.workflow_id = $1 AND e.model_name = $2 AND e.status = 'testing'
+            AND NOT EXISTS (
+                SELECT FROM holds h
+                 WHERE h.workflow_id = $1 AND h.lifted_at IS NULL
+                   AND (h.cycle IS NULL OR h.cycle = e.cycle))
+            AND NOT EXISTS (
+                SELECT FROM tasks t JOIN attempts a ON a.workflow_id = t.workflow_id AND a.task_id = t.id
+                 WHERE t.workflow_id = $1 AND t.clickup_task_id = $3 AND t.run_id = $4
+                   AND a.model_name = $2)
+            FOR SHARE OF e",
+        key.workflow_id,
+        key.model,
+        key.task,
+        key.run
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+/// Takes the next open slot of a deck, or none when every slot is held.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or the row cannot be read.
+pub async fn take_slot(
+    conn: &mut PgConnection,
+    key: RunKey<'_>,
+    cycle: i64,
+    now: DateTime<Utc>,
+) -> Result<Option<(i32, Arm)>, StoreError> {
+    let row = sqlx::query!(
+        "UPDATE deck_slots SET state = 'dealt', clickup_task_id = $4, run_id = $5, dealt_at = $6
+          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND slot = (
+                SELECT slot FROM deck_slots
+                 WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND state = 'open' AND NOT frozen
+                 ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
+         RETURNING slot, arm",
+        key.workflow_id,
+        cycle,
+        key.model,
+        key.task,
+        key.run,
+        now
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| {
+        let arm = read_arm(key, Some(&row.arm))?;
+        Ok(arm.map(|arm| (row.slot, arm)))
+    })
+    .transpose()
+    .map(Option::flatten)
+}
+
+/// Writes a slot holder's assignment. False when the run was told something in the meantime; the
+/// caller then rolls back, and the slot is open again.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn insert_holder(
+    conn: &mut PgConnection,
+    key: RunKey<'_>,
+    version: i32,
+    slot: (i64, i32, Arm),
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let (cycle, slot, arm) = slot;
+    let inserted = sqlx::query!(
+        "INSERT INTO assignments (workflow_id, clickup_task_id, run_id, model_name, version, arm, cycle, slot, assigned_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+        key.workflow_id,
+        key.task,
+        key.run,
+        key.model,
+        version,
+        arm.as_str(),
+        cycle,
+        slot,
+        now
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    Ok(inserted == 1)
+}
+
+/// Writes pins, many at once. A run that was told something already keeps it.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn insert_pins(conn: &mut PgConnection, pins: &[Pin]) -> Result<(), StoreError> {
+    let mut sorted: Vec<&Pin> = pins.iter().collect();
+    // In key order, so that two processes that pin the same runs cannot wait for each other.
+    sorted.sort_by(|a, b| {
+        (a.workflow_id, &a.task, &a.run, &a.model).cmp(&(b.workflow_id, &b.task, &b.run, &b.model))
+    });
+    let workflows: Vec<i64> = sorted.iter().map(|pin| pin.workflow_id).collect();
+    let tasks: Vec<String> = sorted.iter().map(|pin| pin.task.clone()).collect();
+    let runs: Vec<String> = sorted.iter().map(|pin| pin.run.clone()).collect();
+    let models: Vec<String> = sorted.iter().map(|pin| pin.model.clone()).collect();
+    let versions: Vec<i32> = sorted.iter().map(|pin| pin.version).collect();
+    let times: Vec<DateTime<Utc>> = sorted.iter().map(|pin| pin.at).collect();
+    sqlx::query!(
+        "INSERT INTO assignments (workflow_id, clickup_task_id, run_id, model_name, version, assigned_at)
+         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[])
+         ON CONFLICT DO NOTHING",
+        &workflows,
+        &tasks,
+        &runs,
+        &models,
+        &versions,
+        &times
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How many holders one step reads at most.
+pub const HOLDERS_A_STEP: usize = 10_000;
+
+/// The slot holders that were written after a given row: id, workflow, task, run, model. Read in
+/// steps, so that every process knows every holder without asking on each call.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn holders_after(
+    pool: &PgPool,
+    after: i64,
+) -> Result<Vec<(i64, i64, String, String, String)>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT assignment_id, workflow_id, clickup_task_id, run_id, model_name FROM assignments
+          WHERE slot IS NOT NULL AND assignment_id > $1 ORDER BY assignment_id LIMIT 10000",
+        after
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.assignment_id, row.workflow_id, row.clickup_task_id, row.run_id, row.model_name))
+        .collect())
+}

@@ -1,0 +1,303 @@
+//! Cycles and their gapless history.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+
+use super::StoreError;
+use crate::cycle::{Event, Snapshot, StateName};
+
+/// A cycle as stored.
+#[derive(Debug, Clone)]
+pub struct CycleRow {
+    /// The workflow.
+    pub workflow_id: i64,
+    /// The cycle's number within the workflow.
+    pub number: i64,
+    /// What the machine knows of it.
+    pub snapshot: Snapshot,
+    /// The definition that the cycle started with.
+    pub definition_hash: String,
+    /// When it opened.
+    pub opened_at: DateTime<Utc>,
+    /// When it entered its state.
+    pub state_entered_at: DateTime<Utc>,
+    /// When it ended, for the terminal states.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// One row of the history.
+#[derive(Debug, Clone)]
+pub struct TransitionRow {
+    /// Position in the cycle's history, from 1 without holes.
+    pub seq: i64,
+    /// The event, whole.
+    pub event: Event,
+    /// The state that it met.
+    pub from_state: StateName,
+    /// The state that it led to; the same for an internal transition.
+    pub to_state: StateName,
+    /// Who submitted it.
+    pub actor: String,
+    /// Why, where a person gave a reason.
+    pub reason: Option<String>,
+    /// When it was committed, by the clock of the program.
+    pub at: DateTime<Utc>,
+}
+
+struct RawCycle {
+    workflow_id: i64,
+    number: i64,
+    snapshot: Value,
+    definition_hash: String,
+    opened_at: DateTime<Utc>,
+    state_entered_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+}
+
+impl RawCycle {
+    fn read(self) -> Result<CycleRow, StoreError> {
+        let snapshot = Snapshot::from_json(self.snapshot).map_err(|cause| {
+            let row = format!("workflow {} cycle {}", self.workflow_id, self.number);
+            StoreError::corrupt("cycles", "snapshot", row, cause)
+        })?;
+        Ok(CycleRow {
+            workflow_id: self.workflow_id,
+            number: self.number,
+            snapshot,
+            definition_hash: self.definition_hash,
+            opened_at: self.opened_at,
+            state_entered_at: self.state_entered_at,
+            ended_at: self.ended_at,
+        })
+    }
+}
+
+/// Locks the workflow's open cycle until the transaction ends. Every change of a cycle starts here.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or the snapshot cannot be read.
+pub async fn lock_open(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+) -> Result<Option<CycleRow>, StoreError> {
+    sqlx::query_as!(
+        RawCycle,
+        "SELECT workflow_id, number, snapshot, definition_hash, opened_at, state_entered_at, ended_at
+           FROM cycles
+          WHERE workflow_id = $1
+            AND state NOT IN ('applied', 'rejected', 'rolled_back', 'cancelled')
+            FOR UPDATE",
+        workflow_id
+    )
+    .fetch_optional(conn)
+    .await?
+    .map(RawCycle::read)
+    .transpose()
+}
+
+/// The workflow's open cycle, without a lock.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or the snapshot cannot be read.
+pub async fn find_open(pool: &PgPool, workflow_id: i64) -> Result<Option<CycleRow>, StoreError> {
+    sqlx::query_as!(
+        RawCycle,
+        "SELECT workflow_id, number, snapshot, definition_hash, opened_at, state_entered_at, ended_at
+           FROM cycles
+          WHERE workflow_id = $1
+            AND state NOT IN ('applied', 'rejected', 'rolled_back', 'cancelled')",
+        workflow_id
+    )
+    .fetch_optional(pool)
+    .await?
+    .map(RawCycle::read)
+    .transpose()
+}
+
+/// One cycle by its number.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or the snapshot cannot be read.
+pub async fn find(
+    pool: &PgPool,
+    workflow_id: i64,
+    number: i64,
+) -> Result<Option<CycleRow>, StoreError> {
+    sqlx::query_as!(
+        RawCycle,
+        "SELECT workflow_id, number, snapshot, definition_hash, opened_at, state_entered_at, ended_at
+           FROM cycles WHERE workflow_id = $1 AND number = $2",
+        workflow_id,
+        number
+    )
+    .fetch_optional(pool)
+    .await?
+    .map(RawCycle::read)
+    .transpose()
+}
+
+/// The newest cycles of a workflow, newest first.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or a snapshot cannot be read.
+pub async fn list(
+    pool: &PgPool,
+    workflow_id: i64,
+    limit: i64,
+) -> Result<Vec<CycleRow>, StoreError> {
+    sqlx::query_as!(
+        RawCycle,
+        "SELECT workflow_id, number, snapshot, definition_hash, opened_at, state_entered_at, ended_at
+           FROM cycles WHERE workflow_id = $1 ORDER BY number DESC LIMIT $2",
+        workflow_id,
+        limit
+    )
+    .fetch_all(pool)
+    .await?
+    .into_iter()
+    .map(RawCycle::read)
+    .collect()
+}
+
+/// Opens a cycle. The partial unique index refuses a second open one.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or another cycle is open.
+pub async fn open(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    snapshot: &Snapshot,
+    definition_hash: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let json = to_json(snapshot, "cycles", "snapshot")?;
+    sqlx::query!(
+        "INSERT INTO cycles (workflow_id, number, state, version, snapshot, definition_hash,
+                             opened_at, state_entered_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+        workflow_id,
+        snapshot.cycle,
+        snapshot.state.name().as_str(),
+        snapshot.seq,
+        json,
+        definition_hash,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Writes the checkpoint of one transition: the snapshot and its row of history.
+///
+/// # Errors
+/// [`StoreError`] when the database fails; the caller's transaction is then to be rolled back.
+pub async fn checkpoint(
+    conn: &mut PgConnection,
+    before: &CycleRow,
+    after: &Snapshot,
+    transition: &TransitionRow,
+) -> Result<(), StoreError> {
+    let snapshot = to_json(after, "cycles", "snapshot")?;
+    let event = to_json(&transition.event, "cycle_transitions", "event")?;
+    let moved = transition.from_state != transition.to_state;
+    sqlx::query!(
+        "UPDATE cycles
+            SET state = $3, version = $4, snapshot = $5,
+                state_entered_at = CASE WHEN $6 THEN $7 ELSE state_entered_at END,
+                ended_at = CASE WHEN $8 THEN $7 ELSE NULL END
+          WHERE workflow_id = $1 AND number = $2",
+        before.workflow_id,
+        before.number,
+        after.state.name().as_str(),
+        after.seq,
+        snapshot,
+        moved,
+        transition.at,
+        after.state.name().is_terminal()
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO cycle_transitions (workflow_id, cycle, seq, event_name, event, from_state,
+                                        to_state, actor, reason, at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        before.workflow_id,
+        before.number,
+        transition.seq,
+        transition.event.name().as_str(),
+        event,
+        transition.from_state.as_str(),
+        transition.to_state.as_str(),
+        transition.actor,
+        transition.reason,
+        transition.at
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A cycle's history, oldest first.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or an event cannot be read.
+pub async fn history(
+    pool: &PgPool,
+    workflow_id: i64,
+    cycle: i64,
+) -> Result<Vec<TransitionRow>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT seq, event, from_state, to_state, actor, reason, at
+           FROM cycle_transitions WHERE workflow_id = $1 AND cycle = $2 ORDER BY seq",
+        workflow_id,
+        cycle
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let key = || format!("workflow {workflow_id} cycle {cycle} seq {}", row.seq);
+            let name = |column, text: &str| {
+                text.parse::<StateName>()
+                    .map_err(|cause| StoreError::corrupt("cycle_transitions", column, key(), cause))
+            };
+            Ok(TransitionRow {
+                seq: row.seq,
+                from_state: name("from_state", &row.from_state)?,
+                to_state: name("to_state", &row.to_state)?,
+                event: serde_json::from_value(row.event).map_err(|cause| {
+                    StoreError::corrupt("cycle_transitions", "event", key(), cause)
+                })?,
+                actor: row.actor,
+                reason: row.reason,
+                at: row.at,
+            })
+        })
+        .collect()
+}
+
+/// Tells other processes that something of a workflow changed. A hint only: polling is the truth.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn hint(conn: &mut PgConnection, workflow_id: i64) -> Result<(), StoreError> {
+    sqlx::query!("SELECT pg_notify('mathesis', $1::text)", workflow_id.to_string())
+        .fetch_one(conn)
+        .await?;
+    Ok(())
+}
+
+/// Serialises a value for a JSON column, naming the column where that fails.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] for a value that JSON cannot hold.
+pub(crate) fn to_json<T: serde::Serialize>(
+    value: &T,
+    table: &'static str,
+    column: &'static str,
+) -> Result<Value, StoreError> {
+    serde_json::to_value(value)
+        .map_err(|cause| StoreError::corrupt(table, column, "the row to be written", cause))
+}

@@ -1,0 +1,176 @@
+//! What the prompt templates may speak of. The field names are the variables' names in `prompts/*.md`.
+//!
+//! Fields marked *outside text* hold words of other people or of a model. A template must put them in through the
+//! filter `data` (or `fenced`), and [`load`](crate::workflow::load) refuses one that does not.
+
+use serde::{Deserialize, Serialize};
+
+/// The variables of `analysis.system.md` and `analysis.user.md`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnalysisContext {
+    /// The workflow's name.
+    pub workflow: String,
+    /// The best score that the validator gives.
+    pub score_max: u32,
+    /// The score from which an image counts as passed.
+    pub pass_score: u32,
+    /// The models that learn.
+    pub models: Vec<String>,
+    /// How large the window is, and how much of it is shown.
+    pub window: WindowFacts,
+    /// Figures per model and version, over the whole window.
+    pub facts: Vec<ModelFacts>,
+    /// The tasks shown, oldest first.
+    pub tasks: Vec<TaskForAnalysis>,
+}
+
+/// How large the window is, and how much of it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WindowFacts {
+    /// Completed tasks in the window.
+    pub tasks_total: u32,
+    /// Tasks shown to Claude.
+    pub tasks_shown: u32,
+    /// Whether fewer are shown than there are.
+    pub sampled: bool,
+    /// The rule by which the shown ones were chosen, in words; empty if all are shown.
+    pub sampling_rule: String,
+}
+
+/// Figures of one version of one model, computed by Mathesis over the whole window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// The model's name.
+    pub model: String,
+    /// The prompt version that the attempts used.
+    pub version: i32,
+    /// Attempts in the window.
+    pub attempts: u32,
+    /// Attempts with a score.
+    pub scored: u32,
+    /// Mean score, with two decimals.
+    pub mean: Option<String>,
+    /// Share of the scored attempts that passed, such as `72%`.
+    pub pass_rate: Option<String>,
+    /// Tasks that the model won.
+    pub wins: u32,
+    /// Mean length in characters of the enhanced prompts that passed.
+    pub mean_prompt_length_passed: Option<u32>,
+    /// Mean length in characters of the enhanced prompts that failed.
+    pub mean_prompt_length_failed: Option<u32>,
+    /// Share of the original prompts that are mostly Greek, such as `94%`.
+    pub greek_share: Option<String>,
+}
+
+/// One task of the window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskForAnalysis {
+    /// The task's external id. Outside text.
+    pub task_id: String,
+    /// The run's id; empty for the default run. Outside text.
+    pub run_id: String,
+    /// What the person asked for. Outside text.
+    pub original_prompt: String,
+    /// The task's category. Outside text.
+    pub category: Option<String>,
+    /// The task's type. Outside text.
+    pub task_type: Option<String>,
+    /// The model whose result was chosen.
+    pub winner_model: Option<String>,
+    /// The chosen result's score.
+    pub winner_score: Option<i32>,
+    /// Iterations that the run took.
+    pub total_iterations: Option<i32>,
+    /// The run's whole time, in milliseconds.
+    pub processing_time_ms: Option<i64>,
+    /// How the run ended: `completed`, `winner`, `error` or `abandoned`.
+    pub ended: String,
+    /// The attempts, by iteration and model.
+    pub attempts: Vec<AttemptForAnalysis>,
+}
+
+/// One attempt: one model, in one iteration of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptForAnalysis {
+    /// The model's name.
+    pub model: String,
+    /// The iteration, from 1.
+    pub iteration: i32,
+    /// The prompt version that was used.
+    pub version: i32,
+    /// What the model was asked. Outside text.
+    pub enhanced_prompt: Option<String>,
+    /// The length of `enhanced_prompt` in characters.
+    pub enhanced_prompt_length: Option<i32>,
+    /// The validator's score.
+    pub score: Option<i32>,
+    /// Whether the validator let it pass.
+    pub passed: Option<bool>,
+    /// What the validator found wrong. Outside text.
+    pub issues: Vec<String>,
+    /// Why the validator scored so. Outside text.
+    pub reasoning: Option<String>,
+    /// Whether this attempt's result was chosen.
+    pub was_selected: bool,
+    /// How long the generation took, in milliseconds.
+    pub generation_time_ms: Option<i64>,
+    /// The error that ended the attempt. Outside text.
+    pub error: Option<String>,
+}
+
+/// The variables of `generation.system.md` and `generation.user.md`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationContext {
+    /// The model whose documents are edited.
+    pub model: String,
+    /// The version that is active now, and that the candidate is made from.
+    pub version_now: i32,
+    /// The active prompt template. Outside text.
+    pub prompt_template: String,
+    /// The active `activation.txt`. Outside text.
+    pub activation: String,
+    /// The active `research.md`. Outside text.
+    pub research: String,
+    /// The sections of `research`, in order.
+    pub sections: Vec<SectionForGeneration>,
+    /// What the analysis found, about this model or about all.
+    pub insights: Vec<InsightForGeneration>,
+    /// What the analysis recommends. Outside text.
+    pub recommendations: Vec<String>,
+    /// Placeholders, without braces, that must stay in the prompt template.
+    pub required_placeholders: Vec<String>,
+    /// By how much a document may grow or shrink, in percent.
+    pub size_change_percent_max: u32,
+    /// Headings of sections that must stay as they are.
+    pub frozen_sections: Vec<String>,
+    /// Why earlier answers to this same request were refused; empty the first time. Outside text.
+    pub rejected: Vec<String>,
+}
+
+/// One section of `research.md`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SectionForGeneration {
+    /// The id by which an edit names the section. Outside text.
+    pub id: String,
+    /// The section's heading. Outside text.
+    pub heading: String,
+    /// The section's size in bytes.
+    pub bytes: usize,
+}
+
+/// One insight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InsightForGeneration {
+    /// The id by which an edit names the insight.
+    pub id: String,
+    /// `prompt_pattern`, `model_strength` or `failure_mode`.
+    pub insight_type: String,
+    /// The model that it is about, or `all`.
+    pub model_name: String,
+    /// What was found. Outside text.
+    pub description: String,
+    /// 0 to 1.
+    pub confidence_score: f64,
+    /// What the analysis would change. Outside text.
+    pub suggested_change: String,
+}

@@ -1,0 +1,217 @@
+//! A definition in words, for `mathesis workflow show`: everything in force, defaults included.
+
+use crate::workflow::definition::{ApprovalAsk, Definition, GuardMode};
+
+impl Definition {
+    /// Everything in force, as text for a person. Ends with a line end.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = format!("Workflow {}\n", self.name);
+        if !self.description.is_empty() {
+            text.push_str(&format!("  {}\n", self.description));
+        }
+        let groups = [
+            ("Learning", self.learning()),
+            ("Test and adoption", self.adoption()),
+            ("Claude", self.asking()),
+            ("Documents", self.editing()),
+            ("Time limits", self.limits()),
+        ];
+        for (heading, lines) in groups {
+            text.push_str(&format!("\n{heading}\n"));
+            for (label, value) in lines {
+                text.push_str(&format!("  {label:<18} {value}\n"));
+            }
+        }
+        text.push_str(&format!("\nContent {}\n", self.content_hash()));
+        text
+    }
+
+    fn learning(&self) -> Vec<(&'static str, String)> {
+        let models: Vec<_> = self
+            .models
+            .iter()
+            .map(|model| model.name.as_str())
+            .collect();
+        vec![
+            ("models", models.join(", ")),
+            (
+                "files",
+                format!(
+                    "{}/<model>/activation.txt and research.md",
+                    self.config_folder
+                ),
+            ),
+            (
+                "scores",
+                format!(
+                    "0 to {}, passed from {} up",
+                    self.score_max, self.pass_score
+                ),
+            ),
+            (
+                "analysis",
+                format!("every {} completed tasks", self.trigger.tasks),
+            ),
+            (
+                "sweep",
+                format!("{} ({})", self.trigger.sweep, self.timezone),
+            ),
+            (
+                "retention",
+                format!(
+                    "{}, cleanup {} ({})",
+                    count(self.retention.days, "day"),
+                    self.retention.cleanup,
+                    self.timezone
+                ),
+            ),
+        ]
+    }
+
+    fn adoption(&self) -> Vec<(&'static str, String)> {
+        let gate = &self.gate;
+        let points = gate.improvement_basis_points;
+        let arm = self.split.per_arm;
+        let test = format!(
+            "{} a model: {arm} with the old version and {arm} with the new one, in blocks of {}",
+            count(arm.saturating_mul(2), "task"),
+            self.split.block
+        );
+        let ceiling = if gate.skip_at_ceiling {
+            "no candidate for a model whose average cannot be beaten by the gate"
+        } else {
+            "a candidate for every model, however high its average"
+        };
+        let guard = match self.guard.mode {
+            GuardMode::Off => "off: a verdict stands as it is given",
+        };
+        let approval = match self.approval.ask {
+            ApprovalAsk::None => "nobody is asked",
+            ApprovalAsk::BeforeTest => "a person is asked before a candidate is tested",
+            ApprovalAsk::BeforeApply => "a person is asked before a winner is applied",
+        };
+        vec![
+            ("test", test),
+            (
+                "gate",
+                format!(
+                    "adopted if better by more than {}.{:02}%",
+                    points / 100,
+                    points % 100
+                ),
+            ),
+            (
+                "scores needed",
+                format!("{} in each arm, else inconclusive", gate.scores_per_arm_min),
+            ),
+            ("ceiling", ceiling.to_owned()),
+            ("guard", guard.to_owned()),
+            ("approval", approval.to_owned()),
+        ]
+    }
+
+    fn asking(&self) -> Vec<(&'static str, String)> {
+        let claude = &self.claude;
+        vec![
+            (
+                "analysis",
+                format!(
+                    "{}, at most {} tokens, at most {} shown",
+                    claude.analysis_model,
+                    claude.analysis_max_tokens,
+                    count(claude.analysis_tasks_max, "task")
+                ),
+            ),
+            (
+                "generation",
+                format!(
+                    "{}, at most {} tokens",
+                    claude.generation_model, claude.generation_max_tokens
+                ),
+            ),
+            (
+                "budget",
+                format!("{} US dollars a month", claude.budget_usd_per_month),
+            ),
+            (
+                "retries",
+                format!(
+                    "{} within a request; an unusable answer is asked again {}",
+                    claude.request_retries_max,
+                    count(claude.answers_refused_max, "time")
+                ),
+            ),
+        ]
+    }
+
+    fn editing(&self) -> Vec<(&'static str, String)> {
+        let documents = &self.documents;
+        vec![
+            (
+                "placeholders kept",
+                list_or_none(&documents.required_placeholders),
+            ),
+            (
+                "size change",
+                format!("at most {}%", documents.size_change_percent_max),
+            ),
+            ("frozen sections", list_or_none(&documents.frozen_sections)),
+        ]
+    }
+
+    fn limits(&self) -> Vec<(&'static str, String)> {
+        let (timeouts, retry) = (&self.timeouts, &self.retry);
+        vec![
+            (
+                "silent run",
+                format!(
+                    "abandoned after {}",
+                    count(timeouts.run_silent_hours, "hour")
+                ),
+            ),
+            (
+                "unscored slot",
+                format!(
+                    "dealt again after {}, at most {} a model and test",
+                    count(timeouts.slot_score_hours, "hour"),
+                    count(timeouts.deals_again_max, "time")
+                ),
+            ),
+            (
+                "test",
+                format!("at most {}", count(timeouts.test_days, "day")),
+            ),
+            ("worker's lease", count(timeouts.lease_seconds, "second")),
+            (
+                "Claude call",
+                format!("at most {}", count(timeouts.claude_call_seconds, "second")),
+            ),
+            (
+                "failed effect",
+                format!(
+                    "{}, after {} s, each wait doubled up to {} s",
+                    count(retry.attempts_max, "attempt"),
+                    retry.first_delay_seconds,
+                    retry.delay_max_seconds
+                ),
+            ),
+        ]
+    }
+}
+
+fn count(number: u32, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}
+
+fn list_or_none(items: &[String]) -> String {
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join(", ")
+    }
+}
