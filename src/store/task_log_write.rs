@@ -200,7 +200,7 @@ pub(super) async fn upsert_tasks<'a>(
                     SELECT jsonb_object_agg(later.name, later.stamp)
                     FROM jsonb_each_text(excluded.metadata_stamps) AS later (name, stamp)
                     WHERE later.stamp COLLATE "C"
-                        > coalesce(tasks.metadata_stamps ->> later.name, '')), '{}') END
+                        < coalesce(tasks.metadata_stamps ->> later.name, '')), '{}') END
         RETURNING id, clickup_task_id, run_id
         "#,
         workflow_id,
@@ -343,7 +343,7 @@ pub(super) async fn upsert_attempts(
                     SELECT jsonb_object_agg(later.name, later.stamp)
                     FROM jsonb_each_text(excluded.metadata_stamps) AS later (name, stamp)
                     WHERE later.stamp COLLATE "C"
-                        > coalesce(attempts.metadata_stamps ->> later.name, '')), '{}') END,
+                        < coalesce(attempts.metadata_stamps ->> later.name, '')), '{}') END,
             was_selected = excluded.was_selected
         "#,
         workflow_id,
