@@ -1,1 +1,5 @@
-fn main() {}
+//! The `mathesis` binary.
+
+fn main() {
+    mathesis::postgres::shim::run_if_asked();
+}

@@ -131,7 +131,7 @@ mod tests {
             request_id: None,
             message_id: "msg".to_owned(),
             model: "claude-opus-5-5".to_owned(),
-            call_id: CallId(1),
+            call_id: CallId(uuid::Uuid::from_u128(1)),
         })
     }
 

@@ -310,10 +310,8 @@ impl CallJournal for MemoryJournal {
             request_hash: request.request_hash(),
             finished: None,
         });
-        let id = i64::try_from(rows.len()).map(CallId);
-        Box::pin(std::future::ready(
-            id.map_err(|error| JournalError(error.to_string())),
-        ))
+        let id = CallId(uuid::Uuid::from_u128(rows.len() as u128));
+        Box::pin(std::future::ready(Ok(id)))
     }
 
     fn end<'a>(
@@ -322,7 +320,7 @@ impl CallJournal for MemoryJournal {
         finished: &'a Finished,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         let mut rows = self.lock();
-        let row = usize::try_from(id.0)
+        let row = usize::try_from(id.0.as_u128())
             .ok()
             .and_then(|number| number.checked_sub(1))
             .and_then(|index| rows.get_mut(index));

@@ -1,5 +1,7 @@
 //! Line charts over days, as SVG without script or inline style.
 
+use std::ops::RangeInclusive;
+
 use chrono::NaiveDate;
 use serde::Serialize;
 
@@ -105,19 +107,35 @@ pub const COLOURS: usize = 6;
 /// Places the lines; none where there is nothing to draw.
 #[must_use]
 pub fn draw(plot: &Plot<'_>) -> Option<Chart> {
-    let all = || plot.series.iter().flat_map(|series| &series.points).filter(|point| point.count > 0.0);
+    let all = || {
+        plot.series
+            .iter()
+            .flat_map(|series| &series.points)
+            .filter(|point| point.count > 0.0)
+    };
     let first = all().map(|point| point.day).min()?;
     let last = all().map(|point| point.day).max()?;
     let days = (last - first).num_days();
     let pooled = days + 1 >= POOLED_FROM_DAYS;
-    let (low, high) = bounds(all().map(|point| point.sum / point.count), plot.limits);
+    // The axis fits the lines; a single day that lies beyond it is left out, not moved.
+    let (low, high, step) = axis(
+        plot.series.iter().flat_map(|series| values(series, pooled)),
+        plot.limits,
+    );
     let rows = MARK_ROWS.min(plot.marks.len());
-    #[expect(clippy::cast_precision_loss, reason = "a handful of rows, a few thousand days")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a handful of rows, a few thousand days"
+    )]
     let (top, span) = (TOP + MARK_ROW * rows as f64, days.max(1) as f64);
     let (right, bottom) = (plot.width - RIGHT, plot.height - BOTTOM);
     #[expect(clippy::cast_precision_loss, reason = "a few thousand days")]
     let x = |day: NaiveDate| {
-        let along = if days == 0 { 0.5 } else { (day - first).num_days() as f64 / span };
+        let along = if days == 0 {
+            0.5
+        } else {
+            (day - first).num_days() as f64 / span
+        };
         tidy((right - LEFT).mul_add(along, LEFT))
     };
     let y = |value: f64| tidy((bottom - top).mul_add(-(value - low) / (high - low), bottom));
@@ -126,7 +144,7 @@ pub fn draw(plot: &Plot<'_>) -> Option<Chart> {
         .series
         .iter()
         .enumerate()
-        .filter_map(|(index, series)| line(index, series, pooled, &x, &y))
+        .filter_map(|(index, series)| line(index, series, pooled, &(top..=bottom), &x, &y))
         .collect();
     Some(Chart {
         id: plot.id.clone(),
@@ -138,8 +156,13 @@ pub fn draw(plot: &Plot<'_>) -> Option<Chart> {
         right,
         top,
         bottom,
-        ticks: ticks(low, high)
-            .map(|value| Label { x: LEFT - 8.0, y: y(value), text: short(value), anchor: "end" })
+        ticks: ticks(low, high, step)
+            .map(|value| Label {
+                x: LEFT - 8.0,
+                y: y(value),
+                text: short(value),
+                anchor: "end",
+            })
             .collect(),
         days: day_labels(first, last, plot.width, &x, plot.height - 6.0),
         lines,
@@ -151,20 +174,41 @@ fn line(
     index: usize,
     series: &Series,
     pooled: bool,
+    frame: &RangeInclusive<f64>,
     x: &impl Fn(NaiveDate) -> f64,
     y: &impl Fn(f64) -> f64,
 ) -> Option<Line> {
-    let points: Vec<Point> = series.points.iter().copied().filter(|point| point.count > 0.0).collect();
-    let dots: Vec<(f64, f64)> =
-        points.iter().map(|point| (x(point.day), y(point.sum / point.count))).collect();
-    let places: Vec<(f64, f64)> = points
-        .iter()
-        .zip(&dots)
-        .map(|(point, dot)| if pooled { (dot.0, y(pool(&points, point.day))) } else { *dot })
+    let measured = series.points.iter().filter(|point| point.count > 0.0);
+    let places: Vec<(f64, f64)> = measured
+        .clone()
+        .zip(values(series, pooled))
+        .map(|(point, value)| (x(point.day), y(value)))
+        .collect();
+    let dots = measured
+        .map(|point| (x(point.day), y(point.sum / point.count)))
+        .filter(|dot| frame.contains(&dot.1))
         .collect();
     let last = *places.last()?;
     let path: Vec<String> = places.iter().map(|(x, y)| format!("{x},{y}")).collect();
-    Some(Line { colour: index % COLOURS, label: series.label.clone(), path: path.join(" "), dots, last })
+    Some(Line {
+        colour: index % COLOURS,
+        label: series.label.clone(),
+        path: path.join(" "),
+        dots,
+        last,
+    })
+}
+
+/// The line's values: each measured day's own mean, or the mean of the week up to it.
+fn values(series: &Series, pooled: bool) -> impl Iterator<Item = f64> {
+    let measured = series.points.iter().filter(|point| point.count > 0.0);
+    measured.map(move |point| {
+        if pooled {
+            pool(&series.points, point.day)
+        } else {
+            point.sum / point.count
+        }
+    })
 }
 
 /// The mean over the days up to and with `day`.
@@ -172,12 +216,14 @@ fn pool(points: &[Point], day: NaiveDate) -> f64 {
     let (sum, count) = points
         .iter()
         .filter(|point| (0..POOLED_DAYS).contains(&(day - point.day).num_days()))
-        .fold((0.0, 0.0), |(sum, count), point| (sum + point.sum, count + point.count));
+        .fold((0.0, 0.0), |(sum, count), point| {
+            (sum + point.sum, count + point.count)
+        });
     sum / count
 }
 
-/// The axis: whole steps around what was measured, within what may be.
-fn bounds(values: impl Iterator<Item = f64>, (least, most): (f64, Option<f64>)) -> (f64, f64) {
+/// The axis: its lowest and highest value and its step, around what is drawn and within what may be.
+fn axis(values: impl Iterator<Item = f64>, (least, most): (f64, Option<f64>)) -> (f64, f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
     });
@@ -185,8 +231,8 @@ fn bounds(values: impl Iterator<Item = f64>, (least, most): (f64, Option<f64>)) 
     let low = ((low / step).floor() * step).max(least);
     let high = ((high / step).ceil() * step).max(step.mul_add(2.0, low));
     match most {
-        Some(most) if high > most => (low.min(step.mul_add(-2.0, most)).max(least), most),
-        _ => (low, high),
+        Some(most) if high > most => (low.min(step.mul_add(-2.0, most)).max(least), most, step),
+        _ => (low, high, step),
     }
 }
 
@@ -201,10 +247,10 @@ fn step(range: f64) -> f64 {
         .unwrap_or(10.0 * power)
 }
 
-fn ticks(low: f64, high: f64) -> impl Iterator<Item = f64> {
-    let step = step(high - low);
-    let first = (low / step).ceil();
-    (0..12_u32).map(move |index| (first + f64::from(index)) * step).take_while(move |value| *value <= high + step / 100.0)
+fn ticks(low: f64, high: f64, step: f64) -> impl Iterator<Item = f64> {
+    (0..12_u32)
+        .map(move |index| step.mul_add(f64::from(index), low))
+        .take_while(move |value| *value <= high + step / 100.0)
 }
 
 fn day_labels(
@@ -218,7 +264,11 @@ fn day_labels(
     let labels = if width < 500.0 { 3 } else { 5 }.min(days + 1);
     (0..labels)
         .filter_map(|index| {
-            let offset = if labels == 1 { 0 } else { days * index / (labels - 1) };
+            let offset = if labels == 1 {
+                0
+            } else {
+                days * index / (labels - 1)
+            };
             let day = first.checked_add_signed(chrono::Duration::days(offset))?;
             let anchor = match index {
                 _ if labels == 1 => "middle",
@@ -226,14 +276,26 @@ fn day_labels(
                 _ if index == labels - 1 => "end",
                 _ => "middle",
             };
-            Some(Label { x: x(day), y, text: day.format("%-d %b").to_string(), anchor })
+            Some(Label {
+                x: x(day),
+                y,
+                text: day.format("%-d %b").to_string(),
+                anchor,
+            })
         })
         .collect()
 }
 
 /// Labels in rows, so that neighbours do not cover each other.
-fn mark_labels(marks: &[Mark], first: NaiveDate, last: NaiveDate, x: &impl Fn(NaiveDate) -> f64) -> Vec<Label> {
-    let shown = marks.iter().filter(|mark| (first..=last).contains(&mark.day));
+fn mark_labels(
+    marks: &[Mark],
+    first: NaiveDate,
+    last: NaiveDate,
+    x: &impl Fn(NaiveDate) -> f64,
+) -> Vec<Label> {
+    let shown = marks
+        .iter()
+        .filter(|mark| (first..=last).contains(&mark.day));
     (0_u8..3)
         .cycle()
         .zip(shown)
@@ -241,7 +303,12 @@ fn mark_labels(marks: &[Mark], first: NaiveDate, last: NaiveDate, x: &impl Fn(Na
             let x = x(mark.day);
             let y = MARK_ROW.mul_add(f64::from(row), TOP - 2.0);
             let anchor = if x > LEFT + 100.0 { "end" } else { "start" };
-            Label { x, y, text: mark.label.clone(), anchor }
+            Label {
+                x,
+                y,
+                text: mark.label.clone(),
+                anchor,
+            }
         })
         .collect()
 }
@@ -255,16 +322,35 @@ fn describe(series: &[Series], first: NaiveDate, last: NaiveDate, pooled: bool) 
             let from_mean = from.sum / from.count;
             Some(to.map_or_else(
                 || format!("{}: {from_mean:.1}", series.label),
-                |to| format!("{}: {from_mean:.1} on the first day, {:.1} on the last", series.label, to.sum / to.count),
+                |to| {
+                    format!(
+                        "{}: {from_mean:.1} on the first day, {:.1} on the last",
+                        series.label,
+                        to.sum / to.count
+                    )
+                },
             ))
         })
         .collect();
-    let how = if pooled { " Dots are days, lines the mean of seven days." } else { "" };
-    format!("{} to {}. {}.{how}", words::day(first), words::day(last), lines.join("; "))
+    let how = if pooled {
+        " Dots are days, lines the mean of seven days."
+    } else {
+        ""
+    };
+    format!(
+        "{} to {}. {}.{how}",
+        words::day(first),
+        words::day(last),
+        lines.join("; ")
+    )
 }
 
 fn short(value: f64) -> String {
-    if (value - value.round()).abs() < 0.01 { format!("{value:.0}") } else { format!("{value:.1}") }
+    if (value - value.round()).abs() < 0.01 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
 }
 
 fn tidy(place: f64) -> f64 {
@@ -293,19 +379,37 @@ mod tests {
     }
 
     fn series(points: Vec<Point>) -> Series {
-        Series { label: "nano".to_owned(), points }
+        Series {
+            label: "nano".to_owned(),
+            points,
+        }
     }
 
     #[test]
     fn nothing_measured_is_no_chart() {
         assert_eq!(draw(&plot(&[], &[])), None);
-        let unscored = [series(vec![Point { day: day(0), sum: 0.0, count: 0.0 }])];
+        let unscored = [series(vec![Point {
+            day: day(0),
+            sum: 0.0,
+            count: 0.0,
+        }])];
         assert_eq!(draw(&plot(&unscored, &[])), None);
     }
 
     #[test]
     fn a_line_of_many_days_pools_a_week_by_its_counts() {
-        let points = [Point { day: day(0), sum: 9.0, count: 9.0 }, Point { day: day(6), sum: 10.0, count: 1.0 }];
+        let points = [
+            Point {
+                day: day(0),
+                sum: 9.0,
+                count: 9.0,
+            },
+            Point {
+                day: day(6),
+                sum: 10.0,
+                count: 1.0,
+            },
+        ];
         assert_eq!((pool(&points, day(6)), pool(&points, day(7))), (1.9, 10.0));
     }
 

@@ -312,3 +312,14 @@ pub fn rules_of(definition: &Definition) -> Rules {
         },
     }
 }
+
+impl crate::task_log::WorkflowDirectory for Registry {
+    fn find(&self, name: &str) -> Option<crate::task_log::WorkflowInfo> {
+        let workflow = Self::find(self, name)?;
+        Some(crate::task_log::WorkflowInfo {
+            workflow_id: workflow.workflow_id,
+            models: workflow.models().map(str::to_owned).collect(),
+            score_max: u16::try_from(workflow.definition.score_max).unwrap_or(u16::MAX),
+        })
+    }
+}

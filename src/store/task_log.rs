@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::StoreError;
 pub use super::task_log_read::{
     AttemptRecord, TaskRecord, abandon_silent, load_task, waiting_tasks,
 };
-use super::{StoreError, task_log_write};
+use super::task_log_write::{self, StoredTask};
 use crate::task_log::{Arrived, EventKey, fold};
 
 /// What became of one event.
@@ -81,16 +82,17 @@ async fn try_record(
     if folded.tasks.is_empty() {
         return Ok(Some(fates));
     }
-    let ids = task_log_write::upsert_tasks(&mut transaction, workflow_id, &folded.tasks).await?;
+    let tasks = task_log_write::upsert_tasks(&mut transaction, workflow_id, &folded.tasks).await?;
     // Only now are the task rows locked, so that no cleanup can remove them any more.
     if any_was_removed(&mut transaction, workflow_id, &folded.tasks).await? {
         transaction.rollback().await?;
         return Ok(None);
     }
-    task_log_write::upsert_attempts(&mut transaction, workflow_id, &folded.attempts, &ids).await?;
+    task_log_write::upsert_attempts(&mut transaction, workflow_id, &folded.attempts, &tasks)
+        .await?;
     let decided = folded.tasks.iter().filter(|task| task.winner.is_some());
-    let decided: Vec<i64> = decided
-        .filter_map(|task| ids.get(&(task.task_id, task.run_id)).copied())
+    let decided: Vec<&StoredTask> = decided
+        .filter_map(|task| tasks.get(&(task.task_id, task.run_id)))
         .collect();
     task_log_write::mark_selected(&mut transaction, workflow_id, &decided).await?;
     transaction.commit().await?;
@@ -239,11 +241,11 @@ async fn any_was_removed(
         SELECT EXISTS (
             SELECT 1
             FROM unnest($2::text[], $3::text[]) AS ours (task, run)
-            JOIN task_tombstones AS gone
-              ON gone.workflow_id = $1
-             AND gone.clickup_task_id = ours.task
-             AND gone.run_id = ours.run
-            WHERE gone.workflow_id = $1
+            WHERE (
+                SELECT true FROM task_tombstones AS gone
+                WHERE gone.workflow_id = $1
+                  AND gone.clickup_task_id = ours.task
+                  AND gone.run_id = ours.run)
         ) AS "removed!"
         "#,
         workflow_id,

@@ -1,5 +1,8 @@
 //! The statements that write the task log. What merges into a row merges by the rule of
 //! `task_log::fold`, so that the order of arrival does not matter.
+//!
+//! Rows are looked up by scalar subqueries, not joins: a plan that was made while the tables were
+//! small cannot turn those into scans, and is kept until somebody analyses the tables.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,6 +11,17 @@ use sqlx::PgConnection;
 
 use super::StoreError;
 use crate::task_log::{Arrived, AttemptChange, EventKey, EventType, Fault, Metadata, TaskChange};
+
+/// A row of `tasks` that this transaction has written and holds locked.
+#[derive(Debug, Clone)]
+pub(super) struct StoredTask {
+    pub id: i64,
+    /// The attempt that was selected, as model and iteration; another cannot be, since the row is locked.
+    pub selected: Option<(String, i32)>,
+}
+
+/// The tasks of a batch, by task and run.
+pub(super) type StoredTasks<'a> = HashMap<(&'a str, &'a str), StoredTask>;
 
 /// One value of each, as a column for `unnest`.
 fn column<'c, C, T>(rows: &'c [C], value: impl Fn(&'c C) -> T) -> Vec<T> {
@@ -34,11 +48,11 @@ pub(super) async fn insert_keys(
             WITH ORDINALITY AS new (
                 task, run, event_type, model, iteration, version,
                 discriminator, content_hash, event_id, at, received_at, place)
-        WHERE NOT EXISTS (
-            SELECT 1 FROM task_tombstones AS gone
+        WHERE (
+            SELECT true FROM task_tombstones AS gone
             WHERE gone.workflow_id = $1
               AND gone.clickup_task_id = new.task
-              AND gone.run_id = new.run)
+              AND gone.run_id = new.run) IS NULL
         ORDER BY new.place
         -- Without a target it covers the event id too.
         ON CONFLICT DO NOTHING
@@ -87,25 +101,25 @@ pub(super) async fn look_up_keys(
 ) -> Result<Vec<(Option<Vec<u8>>, bool)>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        SELECT known.content_hash AS "content_hash?",
-               EXISTS (
-                   SELECT 1 FROM task_tombstones AS gone
+        SELECT (
+                   SELECT known.content_hash FROM task_events AS known
+                   WHERE known.workflow_id = $1
+                     AND known.clickup_task_id = ours.task
+                     AND known.run_id = ours.run
+                     AND known.event_type = ours.event_type
+                     AND known.model_name = ours.model
+                     AND known.iteration = ours.iteration
+                     AND known.version = ours.version
+                     AND known.discriminator = ours.discriminator) AS content_hash,
+               (
+                   SELECT true FROM task_tombstones AS gone
                    WHERE gone.workflow_id = $1
                      AND gone.clickup_task_id = ours.task
-                     AND gone.run_id = ours.run) AS "removed!"
+                     AND gone.run_id = ours.run) IS NOT NULL AS "removed!"
         FROM unnest(
             $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::bytea[])
             WITH ORDINALITY AS ours (
                 task, run, event_type, model, iteration, version, discriminator, place)
-        LEFT JOIN task_events AS known
-               ON known.workflow_id = $1
-              AND known.clickup_task_id = ours.task
-              AND known.run_id = ours.run
-              AND known.event_type = ours.event_type
-              AND known.model_name = ours.model
-              AND known.iteration = ours.iteration
-              AND known.version = ours.version
-              AND known.discriminator = ours.discriminator
         ORDER BY ours.place
         "#,
         workflow_id,
@@ -125,14 +139,14 @@ pub(super) async fn look_up_keys(
         .collect())
 }
 
-/// Merges changes into their tasks, makes those that are missing, and returns their ids by task and
+/// Merges changes into their tasks, makes those that are missing, and returns them by task and
 /// run. The rows stay locked until the transaction ends.
 #[expect(clippy::too_many_lines, reason = "one statement, one line a column")]
 pub(super) async fn upsert_tasks<'a>(
     connection: &mut PgConnection,
     workflow_id: i64,
     changes: &[TaskChange<'a>],
-) -> Result<HashMap<(&'a str, &'a str), i64>, StoreError> {
+) -> Result<StoredTasks<'a>, StoreError> {
     let rows = sqlx::query!(
         r#"
         INSERT INTO tasks (
@@ -200,8 +214,8 @@ pub(super) async fn upsert_tasks<'a>(
                     SELECT jsonb_object_agg(later.name, later.stamp)
                     FROM jsonb_each_text(excluded.metadata_stamps) AS later (name, stamp)
                     WHERE later.stamp COLLATE "C"
-                        < coalesce(tasks.metadata_stamps ->> later.name, '')), '{}') END
-        RETURNING id, clickup_task_id, run_id
+                        > coalesce(tasks.metadata_stamps ->> later.name, '')), '{}') END
+        RETURNING id, clickup_task_id, run_id, winner_model, total_iterations
         "#,
         workflow_id,
         column(changes, |c| c.task_id) as _,
@@ -233,14 +247,23 @@ pub(super) async fn upsert_tasks<'a>(
     )
     .fetch_all(connection)
     .await?;
-    let ids: HashMap<(&str, &str), i64> = rows
+    let keys: HashMap<(&str, &str), (&str, &str)> = changes
         .iter()
-        .map(|row| ((row.clickup_task_id.as_str(), row.run_id.as_str()), row.id))
+        .map(|c| (c.task_id, c.run_id))
+        .map(|key| (key, key))
         .collect();
-    let keys = changes.iter().map(|change| (change.task_id, change.run_id));
-    Ok(keys
-        .filter_map(|key| ids.get(&key).map(|id| (key, *id)))
-        .collect())
+    let stored = rows.into_iter().filter_map(|row| {
+        let key = keys.get(&(row.clickup_task_id.as_str(), row.run_id.as_str()))?;
+        let selected = row.winner_model.zip(row.total_iterations);
+        Some((
+            *key,
+            StoredTask {
+                id: row.id,
+                selected,
+            },
+        ))
+    });
+    Ok(stored.collect())
 }
 
 /// Merges changes into their attempts and makes those that are missing. Their tasks must be locked.
@@ -249,20 +272,29 @@ pub(super) async fn upsert_attempts(
     connection: &mut PgConnection,
     workflow_id: i64,
     changes: &[AttemptChange<'_>],
-    task_ids: &HashMap<(&str, &str), i64>,
+    tasks: &StoredTasks<'_>,
 ) -> Result<(), StoreError> {
     if changes.is_empty() {
         return Ok(());
     }
-    let ids: Vec<i64> = changes
+    let owners: Vec<&StoredTask> = changes
         .iter()
-        .filter_map(|c| task_ids.get(&(c.task_id, c.run_id)).copied())
+        .filter_map(|c| tasks.get(&(c.task_id, c.run_id)))
         .collect();
     debug_assert_eq!(
-        ids.len(),
+        owners.len(),
         changes.len(),
         "every attempt's task was written before it"
     );
+    let selected: Vec<bool> = owners
+        .iter()
+        .zip(changes)
+        .map(|(task, c)| {
+            task.selected
+                .as_ref()
+                .is_some_and(|(model, iteration)| model == c.model && *iteration == c.iteration)
+        })
+        .collect();
     sqlx::query!(
         r#"
         INSERT INTO attempts (
@@ -273,32 +305,14 @@ pub(super) async fn upsert_attempts(
             judge_model, judge_prompt_version,
             error, error_stage, error_fault, error_at, error_hash, metadata, metadata_stamps,
             was_selected)
-        SELECT $1, new.task_id, new.model_name, new.iteration, new.observed, new.created_at,
-               new.prompt_version, new.original_prompt, new.enhanced_prompt, new.latency_ms,
-               new.image_url, new.generation_time_ms, new.cost_usd,
-               new.score, new.passed, new.issues, new.reasoning,
-               new.judge_model, new.judge_prompt_version,
-               new.error, new.stage, new.fault, new.error_at, new.error_hash,
-               new.metadata, new.metadata_stamps,
-               -- The task's row is locked, so its winner cannot change beside this.
-               coalesce(tasks.winner_model = new.model_name
-                    AND tasks.total_iterations = new.iteration, false)
+        SELECT $1, new.*
         FROM unnest(
             $2::bigint[], $3::text[], $4::int[], $5::bool[], $6::timestamptz[],
             $7::int[], $8::text[], $9::text[], $10::bigint[],
             $11::text[], $12::bigint[], $13::numeric[],
             $14::int[], $15::bool[], $16::jsonb[], $17::text[], $18::text[], $19::text[],
             $20::text[], $21::text[], $22::text[], $23::timestamptz[], $24::bytea[],
-            $25::jsonb[], $26::jsonb[]) WITH ORDINALITY AS new (
-                task_id, model_name, iteration, observed, created_at,
-                prompt_version, original_prompt, enhanced_prompt, latency_ms,
-                image_url, generation_time_ms, cost_usd,
-                score, passed, issues, reasoning, judge_model, judge_prompt_version,
-                error, stage, fault, error_at, error_hash,
-                metadata, metadata_stamps, place)
-        JOIN tasks ON tasks.workflow_id = $1 AND tasks.id = new.task_id
-        WHERE tasks.workflow_id = $1
-        ORDER BY new.place
+            $25::jsonb[], $26::jsonb[], $27::bool[]) AS new
         ON CONFLICT (workflow_id, task_id, model_name, iteration, version) DO UPDATE SET
             observed = attempts.observed AND excluded.observed,
             created_at = least(attempts.created_at, excluded.created_at),
@@ -343,11 +357,10 @@ pub(super) async fn upsert_attempts(
                     SELECT jsonb_object_agg(later.name, later.stamp)
                     FROM jsonb_each_text(excluded.metadata_stamps) AS later (name, stamp)
                     WHERE later.stamp COLLATE "C"
-                        < coalesce(attempts.metadata_stamps ->> later.name, '')), '{}') END,
-            was_selected = excluded.was_selected
+                        > coalesce(attempts.metadata_stamps ->> later.name, '')), '{}') END
         "#,
         workflow_id,
-        &ids,
+        &column(&owners, |task| task.id),
         column(changes, |c| c.model) as _,
         &column(changes, |c| c.iteration),
         &column(changes, |c| c.observed),
@@ -372,36 +385,50 @@ pub(super) async fn upsert_attempts(
         column(changes, |c| c.error.map(|e| e.stamp.hash.0.to_vec())) as _,
         &column(changes, |c| values(&c.metadata)),
         &column(changes, |c| stamps(&c.metadata)),
+        &selected,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Sets `was_selected` on the attempt of (winner, total iterations), and on no other, of tasks whose
-/// winner has just been named. Attempts that come later see to themselves.
+/// Sets `was_selected` on the attempts that tasks, whose winner has just been named, had before.
+/// Attempts that come with the winner or later see to themselves.
 pub(super) async fn mark_selected(
     connection: &mut PgConnection,
     workflow_id: i64,
-    task_ids: &[i64],
+    decided: &[&StoredTask],
 ) -> Result<(), StoreError> {
-    if task_ids.is_empty() {
+    let selected: Vec<(i64, &str, i32)> = decided
+        .iter()
+        .filter_map(|task| {
+            task.selected
+                .as_ref()
+                .map(|(model, iteration)| (task.id, model.as_str(), *iteration))
+        })
+        .collect();
+    if selected.is_empty() {
         return Ok(());
     }
     sqlx::query!(
         r#"
-        UPDATE attempts SET was_selected = NOT attempts.was_selected
-        FROM tasks
+        UPDATE attempts SET was_selected = true
         WHERE attempts.workflow_id = $1
-          AND tasks.workflow_id = $1
-          AND tasks.id = ANY($2)
-          AND attempts.task_id = tasks.id
-          AND attempts.was_selected <> coalesce(
-                attempts.model_name = tasks.winner_model
-                AND attempts.iteration = tasks.total_iterations, false)
+          AND attempts.id = ANY(ARRAY(
+              SELECT (
+                  SELECT a.id FROM attempts AS a
+                  WHERE a.workflow_id = $1
+                    AND a.task_id = won.task_id
+                    AND a.model_name = won.model
+                    AND a.iteration = won.iteration
+                    AND a.version = 0)
+              FROM unnest($2::bigint[], $3::text[], $4::int[]) AS won (task_id, model, iteration)))
+          AND NOT attempts.was_selected
         "#,
         workflow_id,
-        task_ids,
+        &column(&selected, |(task_id, _, _)| *task_id),
+        column(&selected, |(_, model, _)| *model) as _,
+        &column(&selected, |(_, _, iteration)| *iteration),
     )
     .execute(connection)
     .await?;

@@ -16,7 +16,7 @@ async fn an_answer_is_paid_once_and_the_prefix_is_cached_for_the_next() {
     assert_eq!(second.usage.cache_read_input_tokens, Some(110));
     assert!(second.cost < first.cost);
     assert_eq!(first.request_id.as_deref(), Some("req_standin_000001"));
-    assert_eq!(second.call_id, CallId(2));
+    assert_eq!(second.call_id, CallId(uuid::Uuid::from_u128(2)));
     let rows = stage.journal.rows();
     let end = rows[0].finished.as_ref().unwrap();
     assert_eq!(end.cost_usd, first.cost);
@@ -99,7 +99,7 @@ async fn a_call_dropped_on_its_way_leaves_a_begin_without_an_end() {
 
     claude.release();
     let again = call(&claude, &request, &policy, &journal, &pause).await;
-    assert_eq!(again.unwrap().call_id, CallId(2));
+    assert_eq!(again.unwrap().call_id, CallId(uuid::Uuid::from_u128(2)));
     assert_eq!(
         journal
             .rows()
@@ -149,7 +149,7 @@ impl CallJournal for BrokenJournal {
         Box::pin(std::future::ready(if self.at_begin {
             broken
         } else {
-            Ok(CallId(1))
+            Ok(CallId(uuid::Uuid::from_u128(1)))
         }))
     }
 

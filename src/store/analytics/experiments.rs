@@ -193,7 +193,10 @@ pub(super) fn sort(
             });
         }
         if phase != Some(Phase::Test) {
-            past.push(Experiment { on_watch, ..experiment });
+            past.push(Experiment {
+                on_watch,
+                ..experiment
+            });
         }
     }
     (running, past)
@@ -223,4 +226,3 @@ fn arm(slots: &[SlotCount], model: &str, phase: Phase, candidate: bool) -> ArmCo
             mean: mean(count.sum, count.scored),
         })
 }
-

@@ -1,0 +1,5 @@
+//! The integration tests: one binary, one PostgreSQL, real everything but Claude and the clock.
+
+mod support;
+
+mod stepping;

@@ -1,0 +1,9 @@
+//! What the integration tests share: one throw-away PostgreSQL a run, one database a test, and a stage.
+
+mod cluster;
+mod events;
+pub mod stage;
+
+pub use cluster::{database, database_url};
+pub use events::{TaskRun, analysis_answer, edit_answer, no_edit_answer};
+pub use stage::{Stage, StageBuilder};
