@@ -123,9 +123,7 @@ pub async fn load(
     workflow_id: i64,
     query: &AnalyticsQuery,
 ) -> Result<Analytics, StoreError> {
-    let mut snapshot = pool
-        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await?;
+    let mut snapshot = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let task_days = log::task_days(&mut snapshot, workflow_id, query).await?;
     let model_days = log::model_days(&mut snapshot, workflow_id, query).await?;
     let cycle = learning::open_cycle(&mut snapshot, workflow_id, query.trigger_tasks).await?;

@@ -67,17 +67,11 @@ async fn try_record(
     events: &[Arrived],
     batch: &Batch<'_>,
 ) -> Result<Option<Vec<Fate>>, StoreError> {
-    let candidates: Vec<&Arrived> = batch
-        .candidates
-        .values()
-        .filter_map(|index| events.get(*index))
-        .collect();
+    let candidates: Vec<&Arrived> =
+        batch.candidates.values().filter_map(|index| events.get(*index)).collect();
     let mut transaction = pool.begin().await?;
     let fates = take_keys(&mut transaction, workflow_id, &candidates).await?;
-    let new = candidates
-        .iter()
-        .zip(&fates)
-        .filter(|(_, fate)| **fate == Fate::New);
+    let new = candidates.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::New);
     let folded = fold(new.map(|(arrived, _)| *arrived), known_models);
     if folded.tasks.is_empty() {
         return Ok(Some(fates));
@@ -91,9 +85,8 @@ async fn try_record(
     task_log_write::upsert_attempts(&mut transaction, workflow_id, &folded.attempts, &tasks)
         .await?;
     let decided = folded.tasks.iter().filter(|task| task.winner.is_some());
-    let decided: Vec<&StoredTask> = decided
-        .filter_map(|task| tasks.get(&(task.task_id, task.run_id)))
-        .collect();
+    let decided: Vec<&StoredTask> =
+        decided.filter_map(|task| tasks.get(&(task.task_id, task.run_id))).collect();
     task_log_write::mark_selected(&mut transaction, workflow_id, &decided).await?;
     transaction.commit().await?;
     Ok(Some(fates))
@@ -128,10 +121,7 @@ impl<'a> Batch<'a> {
             }
             candidates.entry(&arrived.key).or_insert(index);
         }
-        Self {
-            candidates,
-            clashing,
-        }
+        Self { candidates, clashing }
     }
 
     fn verdicts(&self, events: &[Arrived], fates: &[Fate]) -> Vec<Recorded> {
@@ -142,9 +132,7 @@ impl<'a> Batch<'a> {
             .map(|((key, index), fate)| (*key, (*index, fate)))
             .collect();
         let verdict = |(index, arrived): (usize, &Arrived)| {
-            let known = by_key
-                .get(&arrived.key)
-                .filter(|_| !self.clashing.contains(&index));
+            let known = by_key.get(&arrived.key).filter(|_| !self.clashing.contains(&index));
             let Some((first, fate)) = known else {
                 return event_id_clash(arrived);
             };
@@ -198,13 +186,7 @@ async fn take_keys(
     let taken = task_log_write::insert_keys(connection, workflow_id, events).await?;
     let mut fates: Vec<Fate> = events
         .iter()
-        .map(|arrived| {
-            if taken.contains(&arrived.key) {
-                Fate::New
-            } else {
-                Fate::EventIdTaken
-            }
-        })
+        .map(|arrived| if taken.contains(&arrived.key) { Fate::New } else { Fate::EventIdTaken })
         .collect();
     if taken.len() == events.len() {
         return Ok(fates);

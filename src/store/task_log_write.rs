@@ -73,12 +73,8 @@ pub(super) async fn insert_keys(
     )
     .fetch_all(connection)
     .await?;
-    let type_name = |stored: &str| {
-        EventType::ALL
-            .into_iter()
-            .map(EventType::name)
-            .find(|name| *name == stored)
-    };
+    let type_name =
+        |stored: &str| EventType::ALL.into_iter().map(EventType::name).find(|name| *name == stored);
     let keys = rows.into_iter().map(|row| EventKey {
         workflow_id,
         task_id: row.clickup_task_id,
@@ -133,10 +129,7 @@ pub(super) async fn look_up_keys(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.content_hash, row.removed))
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.content_hash, row.removed)).collect())
 }
 
 /// Merges changes into their tasks, makes those that are missing, and returns them by task and
@@ -247,21 +240,12 @@ pub(super) async fn upsert_tasks<'a>(
     )
     .fetch_all(connection)
     .await?;
-    let keys: HashMap<(&str, &str), (&str, &str)> = changes
-        .iter()
-        .map(|c| (c.task_id, c.run_id))
-        .map(|key| (key, key))
-        .collect();
+    let keys: HashMap<(&str, &str), (&str, &str)> =
+        changes.iter().map(|c| (c.task_id, c.run_id)).map(|key| (key, key)).collect();
     let stored = rows.into_iter().filter_map(|row| {
         let key = keys.get(&(row.clickup_task_id.as_str(), row.run_id.as_str()))?;
         let selected = row.winner_model.zip(row.total_iterations);
-        Some((
-            *key,
-            StoredTask {
-                id: row.id,
-                selected,
-            },
-        ))
+        Some((*key, StoredTask { id: row.id, selected }))
     });
     Ok(stored.collect())
 }
@@ -277,15 +261,9 @@ pub(super) async fn upsert_attempts(
     if changes.is_empty() {
         return Ok(());
     }
-    let owners: Vec<&StoredTask> = changes
-        .iter()
-        .filter_map(|c| tasks.get(&(c.task_id, c.run_id)))
-        .collect();
-    debug_assert_eq!(
-        owners.len(),
-        changes.len(),
-        "every attempt's task was written before it"
-    );
+    let owners: Vec<&StoredTask> =
+        changes.iter().filter_map(|c| tasks.get(&(c.task_id, c.run_id))).collect();
+    debug_assert_eq!(owners.len(), changes.len(), "every attempt's task was written before it");
     let selected: Vec<bool> = owners
         .iter()
         .zip(changes)
@@ -402,9 +380,7 @@ pub(super) async fn mark_selected(
     let selected: Vec<(i64, &str, i32)> = decided
         .iter()
         .filter_map(|task| {
-            task.selected
-                .as_ref()
-                .map(|(model, iteration)| (task.id, model.as_str(), *iteration))
+            task.selected.as_ref().map(|(model, iteration)| (task.id, model.as_str(), *iteration))
         })
         .collect();
     if selected.is_empty() {
@@ -436,15 +412,12 @@ pub(super) async fn mark_selected(
 }
 
 fn values(metadata: &Metadata<'_>) -> Value {
-    let entries = metadata
-        .iter()
-        .map(|(name, (_, value))| ((*name).to_owned(), (*value).clone()));
+    let entries = metadata.iter().map(|(name, (_, value))| ((*name).to_owned(), (*value).clone()));
     Value::Object(entries.collect::<Map<String, Value>>())
 }
 
 fn stamps(metadata: &Metadata<'_>) -> Value {
-    let entries = metadata
-        .iter()
-        .map(|(name, (stamp, _))| ((*name).to_owned(), stamp.text().into()));
+    let entries =
+        metadata.iter().map(|(name, (stamp, _))| ((*name).to_owned(), stamp.text().into()));
     Value::Object(entries.collect::<Map<String, Value>>())
 }

@@ -28,10 +28,7 @@ pub fn parse_body(
     content_type: &str,
     bytes: &[u8],
 ) -> Result<Vec<Result<TaskEvent, EventError>>, BodyError> {
-    let bytes = bytes
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(bytes)
-        .trim_ascii();
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii();
     if is_line_by_line(content_type) {
         return lines(bytes);
     }
@@ -46,21 +43,13 @@ pub fn parse_body(
 
 fn is_line_by_line(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    [
-        "application/x-ndjson",
-        "application/ndjson",
-        "application/jsonl",
-    ]
-    .iter()
-    .any(|known| essence.eq_ignore_ascii_case(known))
+    ["application/x-ndjson", "application/ndjson", "application/jsonl"]
+        .iter()
+        .any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 fn has_several_objects(bytes: &[u8]) -> bool {
-    bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| line.first() == Some(&b'{'))
-        .nth(1)
-        .is_some()
+    bytes.split(|byte| *byte == b'\n').filter(|line| line.first() == Some(&b'{')).nth(1).is_some()
 }
 
 fn is_one_value(bytes: &[u8]) -> bool {
@@ -81,17 +70,9 @@ fn lines(bytes: &[u8]) -> Result<Vec<Result<TaskEvent, EventError>>, BodyError> 
 
 fn array(bytes: &[u8]) -> Result<Vec<Result<TaskEvent, EventError>>, BodyError> {
     let items: RawItems<'_> = serde_json::from_slice(bytes).map_err(|error| {
-        if error.classify() == Category::Data {
-            too_many()
-        } else {
-            invalid(&error.to_string())
-        }
+        if error.classify() == Category::Data { too_many() } else { invalid(&error.to_string()) }
     })?;
-    Ok(items
-        .0
-        .into_iter()
-        .map(|item| parse_event(item.get()))
-        .collect())
+    Ok(items.0.into_iter().map(|item| parse_event(item.get())).collect())
 }
 
 fn event(bytes: &[u8]) -> Result<TaskEvent, EventError> {
@@ -166,21 +147,12 @@ mod tests {
     #[test]
     fn one_object_an_array_and_lines_are_bodies() {
         assert_eq!(outcome("application/json", GOOD), ["+"]);
+        assert_eq!(outcome("application/json", &format!("[{GOOD},{GOOD}]")), ["+", "+"]);
         assert_eq!(
-            outcome("application/json", &format!("[{GOOD},{GOOD}]")),
+            outcome("application/x-ndjson; charset=utf-8", &format!("{GOOD}\r\n\n{GOOD}\n")),
             ["+", "+"]
         );
-        assert_eq!(
-            outcome(
-                "application/x-ndjson; charset=utf-8",
-                &format!("{GOOD}\r\n\n{GOOD}\n")
-            ),
-            ["+", "+"]
-        );
-        assert_eq!(
-            outcome("application/json", &format!("{GOOD}\n{GOOD}\n")),
-            ["+", "+"]
-        );
+        assert_eq!(outcome("application/json", &format!("{GOOD}\n{GOOD}\n")), ["+", "+"]);
         assert_eq!(outcome("", &format!("\u{feff}  {GOOD}")), ["+"]);
         assert_eq!(outcome("application/json", "[]"), [""; 0]);
         assert_eq!(outcome("application/x-ndjson", ""), [""; 0]);
@@ -209,31 +181,19 @@ mod tests {
         );
         assert_eq!(
             outcome("application/json", &array),
-            [
-                "+",
-                "not_an_object",
-                "unknown_type",
-                "number_out_of_range",
-                "+"
-            ]
+            ["+", "not_an_object", "unknown_type", "number_out_of_range", "+"]
         );
         assert_eq!(outcome("application/json", "7"), ["not_an_object"]);
         let broken = [GOOD.as_bytes(), b"\n{\"type\":\"\xff\"}\n", GOOD.as_bytes()].concat();
         let read = parse_body("application/x-ndjson", &broken).unwrap();
-        assert_eq!(
-            read.iter().map(Result::is_ok).collect::<Vec<_>>(),
-            [true, false, true]
-        );
+        assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]
     fn what_cannot_be_divided_is_refused_whole() {
         assert_eq!(refusal("application/json", b"  "), "invalid_json");
         assert_eq!(refusal("application/json", b"[{}"), "invalid_json");
-        assert_eq!(
-            refusal("application/json", b"[{\"score\": NaN}]"),
-            "invalid_json"
-        );
+        assert_eq!(refusal("application/json", b"[{\"score\": NaN}]"), "invalid_json");
         assert_eq!(refusal("application/json", b"[\"\xff\"]"), "invalid_json");
     }
 
@@ -242,10 +202,7 @@ mod tests {
         let most = vec![GOOD; EVENTS_MAX];
         let array = |events: &[&str]| format!("[{}]", events.join(","));
         assert_eq!(outcome("", &array(&most)).len(), EVENTS_MAX);
-        assert_eq!(
-            outcome("application/jsonl", &most.join("\n")).len(),
-            EVENTS_MAX
-        );
+        assert_eq!(outcome("application/jsonl", &most.join("\n")).len(), EVENTS_MAX);
         let more = vec![GOOD; EVENTS_MAX + 1];
         assert_eq!(refusal("", array(&more).as_bytes()), "too_many_events");
         assert_eq!(refusal("", more.join("\n").as_bytes()), "too_many_events");
@@ -258,13 +215,7 @@ mod tests {
             "[".repeat(100_000),
             "]".repeat(100_000)
         );
-        assert_eq!(
-            outcome("application/x-ndjson", &format!("{deep}\n{GOOD}")),
-            ["too_deep", "+"]
-        );
-        assert_eq!(
-            outcome("application/json", &format!("[{deep},{GOOD}]")),
-            ["too_deep", "+"]
-        );
+        assert_eq!(outcome("application/x-ndjson", &format!("{deep}\n{GOOD}")), ["too_deep", "+"]);
+        assert_eq!(outcome("application/json", &format!("[{deep},{GOOD}]")), ["too_deep", "+"]);
     }
 }

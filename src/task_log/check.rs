@@ -35,11 +35,7 @@ impl TaskEvent {
     pub fn check(&self) -> Result<(), EventError> {
         id("task_id", &self.task_id)?;
         if self.task_id.is_empty() {
-            return Err(EventError::new(
-                "missing_field",
-                "task_id",
-                "`task_id` is empty",
-            ));
+            return Err(EventError::new("missing_field", "task_id", "`task_id` is empty"));
         }
         id("run_id", &self.run_id)?;
         self.check_attempt()?;
@@ -120,10 +116,7 @@ fn check_body(body: &EventBody) -> Result<(), EventError> {
                 return Err(EventError::new(
                     "text_too_long",
                     "issues",
-                    format!(
-                        "`issues` has {} entries; the most is {ISSUES_MAX}",
-                        body.issues.len()
-                    ),
+                    format!("`issues` has {} entries; the most is {ISSUES_MAX}", body.issues.len()),
                 ));
             }
             for issue in &body.issues {
@@ -164,20 +157,12 @@ fn check_body(body: &EventBody) -> Result<(), EventError> {
 
 /// The error for a required field that is not there.
 pub(super) fn missing(field: &str, kind: &str) -> EventError {
-    EventError::new(
-        "missing_field",
-        field,
-        format!("`{field}` is missing; `{kind}` needs it"),
-    )
+    EventError::new("missing_field", field, format!("`{field}` is missing; `{kind}` needs it"))
 }
 
 /// The error for a known field that another type of event has.
 pub(super) fn misplaced(field: &str, kind: &str) -> EventError {
-    EventError::new(
-        "unknown_field",
-        field,
-        format!("`{field}` does not belong to `{kind}`"),
-    )
+    EventError::new("unknown_field", field, format!("`{field}` does not belong to `{kind}`"))
 }
 
 fn id(field: &str, value: &str) -> Result<(), EventError> {
@@ -195,10 +180,7 @@ fn text(field: &str, value: &str, chars_max: usize) -> Result<(), EventError> {
         return Err(EventError::new(
             "text_too_long",
             field,
-            format!(
-                "`{field}` has {} characters; the most is {chars_max}",
-                value.chars().count()
-            ),
+            format!("`{field}` has {} characters; the most is {chars_max}", value.chars().count()),
         ));
     }
     Ok(())
@@ -210,10 +192,7 @@ fn prompt(field: &str, value: &str) -> Result<(), EventError> {
         return Err(EventError::new(
             "text_too_long",
             field,
-            format!(
-                "`{field}` has {} bytes; the most is {PROMPT_BYTES_MAX}",
-                value.len()
-            ),
+            format!("`{field}` has {} bytes; the most is {PROMPT_BYTES_MAX}", value.len()),
         ));
     }
     Ok(())
@@ -297,10 +276,7 @@ fn time(field: &str, at: DateTime<Utc>) -> Result<(), EventError> {
     Err(EventError::new(
         "invalid_time",
         field,
-        format!(
-            "`{field}` is in the year {}; it must be from 1970 to 9999",
-            at.year()
-        ),
+        format!("`{field}` is in the year {}; it must be from 1970 to 9999", at.year()),
     ))
 }
 
@@ -331,9 +307,7 @@ fn metadata_value(value: &Value, depth: usize) -> Result<(), EventError> {
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
         Value::String(text) => no_nul("metadata", text),
         Value::Array(_) if depth == METADATA_DEPTH_MAX => Err(too_deep()),
-        Value::Array(items) => items
-            .iter()
-            .try_for_each(|item| metadata_value(item, depth + 1)),
+        Value::Array(items) => items.iter().try_for_each(|item| metadata_value(item, depth + 1)),
         Value::Object(map) => metadata_map(map, depth + 1),
     }
 }

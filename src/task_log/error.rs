@@ -15,11 +15,7 @@ pub struct EventError {
 impl EventError {
     /// An error about one field.
     pub(super) fn new(code: &'static str, field: &str, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            field: shown(field),
-        }
+        Self { code, detail: detail.into(), field: shown(field) }
     }
 }
 

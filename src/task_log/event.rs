@@ -115,9 +115,7 @@ impl TaskEvent {
 
 /// About how many bytes a map of JSON takes.
 pub(super) fn value_bytes_of_map(map: &Map<String, Value>) -> usize {
-    map.iter()
-        .map(|(key, value)| key.len() + value_bytes(value))
-        .sum()
+    map.iter().map(|(key, value)| key.len() + value_bytes(value)).sum()
 }
 
 fn value_bytes(value: &Value) -> usize {
@@ -182,10 +180,7 @@ impl EventType {
     /// True for the types that must name a model: they are about one attempt and nothing else.
     #[must_use]
     pub const fn needs_model(self) -> bool {
-        matches!(
-            self,
-            Self::Enhancement | Self::Generation | Self::Validation
-        )
+        matches!(self, Self::Enhancement | Self::Generation | Self::Validation)
     }
 
     /// True for the types that may occur more than once under one key, told apart by content.

@@ -46,12 +46,7 @@ impl Arrived {
         event.at = event.at.map(to_microseconds);
         let hash = ContentHash::of(&event);
         let key = EventKey::of(workflow_id, &event, &hash);
-        Self {
-            event,
-            key,
-            hash,
-            received_at: to_microseconds(received_at),
-        }
+        Self { event, key, hash, received_at: to_microseconds(received_at) }
     }
 
     /// When it happened: as the sender says, else when it arrived.
@@ -61,10 +56,7 @@ impl Arrived {
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp {
-            at: self.at(),
-            hash: self.hash,
-        }
+        Stamp { at: self.at(), hash: self.hash }
     }
 }
 
@@ -243,22 +235,14 @@ pub fn fold<'a>(
             None => tasks.insert(key, change),
         };
         if let Some(change) = AttemptChange::of(arrived, known_models) {
-            let key = (
-                change.task_id,
-                change.run_id,
-                change.model,
-                change.iteration,
-            );
+            let key = (change.task_id, change.run_id, change.model, change.iteration);
             match attempts.remove(&key) {
                 Some(earlier) => attempts.insert(key, earlier.merge(change)),
                 None => attempts.insert(key, change),
             };
         }
     }
-    Folded {
-        tasks: tasks.into_values().collect(),
-        attempts: attempts.into_values().collect(),
-    }
+    Folded { tasks: tasks.into_values().collect(), attempts: attempts.into_values().collect() }
 }
 
 impl<'a> TaskChange<'a> {
@@ -286,24 +270,15 @@ impl<'a> TaskChange<'a> {
             EventBody::TaskStarted(body) => change.started = Some(StartFields { at, body }),
             EventBody::Winner(body) => {
                 change.winner = Some(body);
-                change.end = Some(End {
-                    at,
-                    by: EndedBy::Winner,
-                });
+                change.end = Some(End { at, by: EndedBy::Winner });
             }
             EventBody::Completed(body) => {
                 change.processing_time_reported_ms = body.processing_time_ms;
-                change.end = Some(End {
-                    at,
-                    by: EndedBy::Completed,
-                });
+                change.end = Some(End { at, by: EndedBy::Completed });
             }
             EventBody::Error(body) => {
                 change.error = Some(ErrorFields { stamp, body });
-                change.end = Some(End {
-                    at,
-                    by: EndedBy::Error,
-                });
+                change.end = Some(End { at, by: EndedBy::Error });
             }
             EventBody::Feedback(body) => change.feedback = Some(FeedbackFields { stamp, body }),
             EventBody::Enhancement(_) | EventBody::Generation(_) | EventBody::Validation(_) => {}
@@ -352,18 +327,12 @@ impl<'a> AttemptChange<'a> {
         };
         match &event.body {
             EventBody::Enhancement(body) => {
-                change.enhancement = Some(EnhancementFields {
-                    version: event.version,
-                    body,
-                });
+                change.enhancement = Some(EnhancementFields { version: event.version, body });
             }
             EventBody::Generation(body) => change.generation = Some(body),
             EventBody::Validation(body) => change.validation = Some(body),
             EventBody::Error(body) => {
-                change.error = Some(ErrorFields {
-                    stamp: arrived.stamp(),
-                    body,
-                });
+                change.error = Some(ErrorFields { stamp: arrived.stamp(), body });
             }
             EventBody::TaskStarted(_)
             | EventBody::Winner(_)
@@ -398,12 +367,7 @@ impl<'a> AttemptChange<'a> {
 
 fn metadata_of(arrived: &Arrived) -> Metadata<'_> {
     let stamp = arrived.stamp();
-    arrived
-        .event
-        .metadata
-        .iter()
-        .map(|(name, value)| (name.as_str(), (stamp, value)))
-        .collect()
+    arrived.event.metadata.iter().map(|(name, value)| (name.as_str(), (stamp, value))).collect()
 }
 
 fn merge_metadata<'a>(mut one: Metadata<'a>, two: Metadata<'a>) -> Metadata<'a> {
@@ -424,11 +388,7 @@ fn join<T>(one: Option<T>, two: Option<T>, of_both: impl FnOnce(T, T) -> T) -> O
 }
 
 fn greatest<T, R: Ord>(one: Option<T>, two: Option<T>, rank: impl Fn(&T) -> R) -> Option<T> {
-    join(
-        one,
-        two,
-        |one, two| if rank(&two) > rank(&one) { two } else { one },
-    )
+    join(one, two, |one, two| if rank(&two) > rank(&one) { two } else { one })
 }
 
 #[cfg(test)]

@@ -44,11 +44,7 @@ impl EventKey {
             run_id: event.run_id.clone(),
             event_type: event.event_type().name(),
             model: event.model.clone().unwrap_or_default(),
-            iteration: if event.is_of_attempt() {
-                event.iteration
-            } else {
-                0
-            },
+            iteration: if event.is_of_attempt() { event.iteration } else { 0 },
             version: event.version.unwrap_or(0),
             discriminator: if event.event_type().may_repeat() {
                 hash.0.to_vec()
@@ -247,29 +243,15 @@ mod tests {
             EventKey::of(7, &event, &ContentHash::of(&event))
         };
         let started = key(r#"{"type":"task_started","task_id":"a","original_prompt":"p"}"#);
-        assert_eq!(
-            (started.model.as_str(), started.iteration, started.version),
-            ("", 0, 0)
-        );
+        assert_eq!((started.model.as_str(), started.iteration, started.version), ("", 0, 0));
         assert_eq!(started.discriminator, Vec::<u8>::new());
         let enhanced = key(
             r#"{"type":"enhancement","task_id":"a","model":"m","version":3,"original_prompt":"p","enhanced_prompt":"q"}"#,
         );
-        assert_eq!(
-            (
-                enhanced.model.as_str(),
-                enhanced.iteration,
-                enhanced.version
-            ),
-            ("m", 1, 3)
-        );
+        assert_eq!((enhanced.model.as_str(), enhanced.iteration, enhanced.version), ("m", 1, 3));
         let failed = key(r#"{"type":"error","task_id":"a","error":"e"}"#);
         assert_eq!(
-            (
-                failed.model.as_str(),
-                failed.iteration,
-                failed.discriminator.len()
-            ),
+            (failed.model.as_str(), failed.iteration, failed.discriminator.len()),
             ("", 0, 32)
         );
     }

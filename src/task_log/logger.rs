@@ -138,9 +138,7 @@ impl TaskLogger {
         tasks.spawn(writer.run(waiting, stop));
         Self {
             queue,
-            room: Arc::new(Semaphore::new(
-                usize::try_from(queue_kib_max).unwrap_or(usize::MAX),
-            )),
+            room: Arc::new(Semaphore::new(usize::try_from(queue_kib_max).unwrap_or(usize::MAX))),
             queue_kib_max,
             clock,
             workflows,
@@ -154,8 +152,7 @@ impl TaskLogger {
     /// # Errors
     /// [`LogError`] when nothing of the call is known to be stored.
     pub async fn log(&self, workflow: &str, events: Vec<TaskEvent>) -> Result<LogReport, LogError> {
-        self.log_parsed(workflow, events.into_iter().map(Ok).collect())
-            .await
+        self.log_parsed(workflow, events.into_iter().map(Ok).collect()).await
     }
 
     /// Logs what [`parse_body`](super::parse_body) made of a body; its refusals go into the report.
@@ -186,11 +183,7 @@ impl TaskLogger {
                     arrived.push(Arrived::new(info.workflow_id, event, now));
                 }
                 Err(EventError { code, detail, .. }) => {
-                    report.rejected.push(Rejection {
-                        index,
-                        code,
-                        detail,
-                    });
+                    report.rejected.push(Rejection { index, code, detail });
                 }
             }
         }
@@ -226,29 +219,15 @@ impl TaskLogger {
         workflow: WorkflowInfo,
         events: Vec<Arrived>,
     ) -> Result<Vec<Recorded>, LogError> {
-        let size_bytes: usize = events
-            .iter()
-            .map(|arrived| arrived.event.size_bytes())
-            .sum();
+        let size_bytes: usize = events.iter().map(|arrived| arrived.event.size_bytes()).sum();
         // A call that is larger than all the room takes all of it.
-        let kib = u32::try_from(size_bytes >> 10)
-            .unwrap_or(u32::MAX)
-            .clamp(1, self.queue_kib_max);
+        let kib = u32::try_from(size_bytes >> 10).unwrap_or(u32::MAX).clamp(1, self.queue_kib_max);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
         let room = room.map_err(|_| LogError::Stopped)?;
         let (answer, answered) = oneshot::channel();
-        let job = Job {
-            workflow,
-            events,
-            size_bytes,
-            answer,
-            _room: room,
-        };
+        let job = Job { workflow, events, size_bytes, answer, _room: room };
         self.queue.send(job).map_err(|_| LogError::Stopped)?;
-        answered
-            .await
-            .map_err(|_| LogError::Stopped)?
-            .map_err(LogError::Store)
+        answered.await.map_err(|_| LogError::Stopped)?.map_err(LogError::Store)
     }
 }
 
@@ -258,11 +237,7 @@ impl LogReport {
             Recorded::Accepted => self.accepted += 1,
             Recorded::Duplicate => self.duplicate += 1,
             Recorded::Conflict { detail } => {
-                self.rejected.push(Rejection {
-                    index,
-                    code: "event_conflict",
-                    detail,
-                });
+                self.rejected.push(Rejection { index, code: "event_conflict", detail });
             }
             Recorded::TaskRemoved => self.rejected.push(Rejection {
                 index,
@@ -306,10 +281,7 @@ impl Touched {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<i64>> {
-        self.inner
-            .workflow_ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.workflow_ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -322,12 +294,7 @@ mod tests {
         let mut report = LogReport::default();
         report.take(0, Recorded::Accepted);
         report.take(1, Recorded::Duplicate);
-        report.take(
-            2,
-            Recorded::Conflict {
-                detail: "differs".to_owned(),
-            },
-        );
+        report.take(2, Recorded::Conflict { detail: "differs".to_owned() });
         insta::assert_json_snapshot!(report, @r#"
         {
           "accepted": 1,

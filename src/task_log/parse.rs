@@ -29,11 +29,7 @@ const COMMON_FIELDS: [&str; 6] = ["type", "task_id", "run_id", "at", "event_id",
 /// `nul_character` or `too_deep`.
 pub fn parse_event(text: &str) -> Result<TaskEvent, EventError> {
     let Value::Object(map) = json::read(text)? else {
-        return Err(EventError::new(
-            "not_an_object",
-            "",
-            "an event is a JSON object",
-        ));
+        return Err(EventError::new("not_an_object", "", "an event is a JSON object"));
     };
     let kind = event_type(&map)?;
     let mut fields = Fields { map, kind };
@@ -58,27 +54,20 @@ fn event_type(map: &Map<String, Value>) -> Result<EventType, EventError> {
     let type_name = match map.get("type") {
         Some(Value::String(type_name)) => type_name,
         None | Some(Value::Null) => {
-            return Err(EventError::new(
-                "missing_field",
-                "type",
-                "`type` is missing",
-            ));
+            return Err(EventError::new("missing_field", "type", "`type` is missing"));
         }
         Some(other) => return Err(wrong_type("type", "a text", other)),
     };
-    EventType::ALL
-        .into_iter()
-        .find(|kind| kind.name() == type_name)
-        .ok_or_else(|| {
-            let names = EventType::ALL.map(EventType::name);
-            let hint = nearest(type_name, &names)
-                .unwrap_or_else(|| format!("; the types are {}", names.join(", ")));
-            EventError::new(
-                "unknown_type",
-                "type",
-                format!("there is no event type {:?}{hint}", shown(type_name)),
-            )
-        })
+    EventType::ALL.into_iter().find(|kind| kind.name() == type_name).ok_or_else(|| {
+        let names = EventType::ALL.map(EventType::name);
+        let hint = nearest(type_name, &names)
+            .unwrap_or_else(|| format!("; the types are {}", names.join(", ")));
+        EventError::new(
+            "unknown_type",
+            "type",
+            format!("there is no event type {:?}{hint}", shown(type_name)),
+        )
+    })
 }
 
 /// "did you mean", where a known name is near.
@@ -86,38 +75,21 @@ fn nearest(name: &str, known: &[&str]) -> Option<String> {
     const ALIKE_MIN: f32 = 0.6;
     let name = shown(name);
     let known = similar::get_close_matches(name.as_str(), known, 1, ALIKE_MIN);
-    known
-        .first()
-        .map(|known| format!("; did you mean `{known}`?"))
+    known.first().map(|known| format!("; did you mean `{known}`?"))
 }
 
 const fn own_fields(kind: EventType) -> &'static [&'static str] {
     match kind {
         EventType::TaskStarted => &["original_prompt", "task_name", "task_type", "category"],
-        EventType::Enhancement => &[
-            "model",
-            "iteration",
-            "version",
-            "original_prompt",
-            "enhanced_prompt",
-            "latency_ms",
-        ],
-        EventType::Generation => &[
-            "model",
-            "iteration",
-            "image_url",
-            "generation_time_ms",
-            "cost_usd",
-        ],
-        EventType::Validation => &[
-            "model",
-            "iteration",
-            "score",
-            "passed",
-            "issues",
-            "reasoning",
-            "judge",
-        ],
+        EventType::Enhancement => {
+            &["model", "iteration", "version", "original_prompt", "enhanced_prompt", "latency_ms"]
+        }
+        EventType::Generation => {
+            &["model", "iteration", "image_url", "generation_time_ms", "cost_usd"]
+        }
+        EventType::Validation => {
+            &["model", "iteration", "score", "passed", "issues", "reasoning", "judge"]
+        }
         EventType::Winner => &["winner", "score", "total_iterations"],
         EventType::Completed => &["processing_time_ms"],
         EventType::Error => &["model", "iteration", "error", "stage", "fault"],
@@ -139,9 +111,8 @@ impl Fields {
             .keys()
             .find(|name| !COMMON_FIELDS.contains(&name.as_str()) && !own.contains(&name.as_str()));
         if let Some(name) = stranger {
-            let elsewhere = EventType::ALL
-                .into_iter()
-                .any(|kind| own_fields(kind).contains(&name.as_str()));
+            let elsewhere =
+                EventType::ALL.into_iter().any(|kind| own_fields(kind).contains(&name.as_str()));
             if elsewhere {
                 return Err(misplaced(name, self.kind.name()));
             }
@@ -151,11 +122,7 @@ impl Fields {
             return Err(EventError::new(
                 "unknown_field",
                 name,
-                format!(
-                    "`{}` has no field `{}`{hint}",
-                    self.kind.name(),
-                    shown(name)
-                ),
+                format!("`{}` has no field `{}`{hint}", self.kind.name(), shown(name)),
             ));
         }
         // An iteration of the run as a whole means nothing, and would be dropped without a word.
@@ -332,10 +299,7 @@ impl Fields {
                 EventError::new(
                     "number_out_of_range",
                     field,
-                    format!(
-                        "`{field}` is {:?}, which is not an amount of money",
-                        shown(&digits)
-                    ),
+                    format!("`{field}` is {:?}, which is not an amount of money", shown(&digits)),
                 )
             })
     }
@@ -381,10 +345,7 @@ impl Fields {
             other => Err(EventError::new(
                 "wrong_type",
                 "fault",
-                format!(
-                    "`fault` is {:?}; it is `prompt` or `infrastructure`",
-                    shown(other)
-                ),
+                format!("`fault` is {:?}; it is `prompt` or `infrastructure`", shown(other)),
             )),
         }
     }
@@ -418,10 +379,7 @@ impl Fields {
             });
         }
         let model = model.ok_or_else(|| self.missing("judge.model"))?;
-        Ok(Some(Judge {
-            model,
-            prompt_version: prompt_version.unwrap_or_default(),
-        }))
+        Ok(Some(Judge { model, prompt_version: prompt_version.unwrap_or_default() }))
     }
 }
 
@@ -438,10 +396,7 @@ pub(super) fn whole_number(value: &Value) -> Option<i64> {
         return Some(whole);
     }
     let float = value.as_f64()?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "whole, and far inside the range of i64"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "whole, and far inside the range of i64")]
     (value.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT_MAX).then_some(float as i64)
 }
 
@@ -449,10 +404,7 @@ fn invalid_score(value: &Value) -> EventError {
     EventError::new(
         "invalid_score",
         "score",
-        format!(
-            "`score` is {}; a score is a whole number from 0 up",
-            shown(&value.to_string())
-        ),
+        format!("`score` is {}; a score is a whole number from 0 up", shown(&value.to_string())),
     )
 }
 
@@ -465,11 +417,7 @@ fn wrong_type(field: &str, wanted: &str, value: &Value) -> EventError {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     };
-    EventError::new(
-        "wrong_type",
-        field,
-        format!("`{field}` is {got}; it must be {wanted}"),
-    )
+    EventError::new("wrong_type", field, format!("`{field}` is {got}; it must be {wanted}"))
 }
 
 #[cfg(test)]

@@ -33,12 +33,7 @@ impl RunLog {
         task_id: String,
         run_id: String,
     ) -> Self {
-        Self {
-            logger,
-            workflow,
-            task_id,
-            run_id,
-        }
+        Self { logger, workflow, task_id, run_id }
     }
 
     /// The run begins.
@@ -60,9 +55,7 @@ impl RunLog {
         version: Option<i32>,
         body: Enhancement,
     ) -> Result<Logged, LogError> {
-        let mut event = self
-            .event(EventBody::Enhancement(body))
-            .of_attempt(model, iteration);
+        let mut event = self.event(EventBody::Enhancement(body)).of_attempt(model, iteration);
         event.version = version;
         self.log(event).await
     }
@@ -77,11 +70,7 @@ impl RunLog {
         iteration: i32,
         body: Generation,
     ) -> Result<Logged, LogError> {
-        self.log(
-            self.event(EventBody::Generation(body))
-                .of_attempt(model, iteration),
-        )
-        .await
+        self.log(self.event(EventBody::Generation(body)).of_attempt(model, iteration)).await
     }
 
     /// An image was judged.
@@ -94,11 +83,7 @@ impl RunLog {
         iteration: i32,
         body: Validation,
     ) -> Result<Logged, LogError> {
-        self.log(
-            self.event(EventBody::Validation(body))
-                .of_attempt(model, iteration),
-        )
-        .await
+        self.log(self.event(EventBody::Validation(body)).of_attempt(model, iteration)).await
     }
 
     /// The winner was chosen, or nobody won.
@@ -135,11 +120,7 @@ impl RunLog {
         iteration: i32,
         body: Failure,
     ) -> Result<Logged, LogError> {
-        self.log(
-            self.event(EventBody::Error(body))
-                .of_attempt(model, iteration),
-        )
-        .await
+        self.log(self.event(EventBody::Error(body)).of_attempt(model, iteration)).await
     }
 
     /// A person said something about the result.
@@ -161,11 +142,8 @@ impl RunLog {
     /// # Errors
     /// [`LogError`] when the event is not known to be stored; repeating the call is safe.
     pub async fn log(&self, event: TaskEvent) -> Result<Logged, LogError> {
-        let LogReport {
-            accepted,
-            mut rejected,
-            ..
-        } = self.logger.log(&self.workflow, vec![event]).await?;
+        let LogReport { accepted, mut rejected, .. } =
+            self.logger.log(&self.workflow, vec![event]).await?;
         Ok(match rejected.pop() {
             Some(rejection) => Logged::Rejected(rejection),
             None if accepted > 0 => Logged::Accepted,

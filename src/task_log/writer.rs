@@ -40,12 +40,7 @@ impl Writer {
         limits: LoggerLimits,
         touched: Touched,
     ) -> Self {
-        Self {
-            pool,
-            clock,
-            limits,
-            touched,
-        }
+        Self { pool, clock, limits, touched }
     }
 
     /// Writes until there is no logger left, or until `stop` is cancelled and the queue is empty.
@@ -92,10 +87,8 @@ impl Writer {
             return;
         };
         let lengths: Vec<usize> = jobs.iter().map(|job| job.events.len()).collect();
-        let events: Vec<Arrived> = jobs
-            .iter_mut()
-            .flat_map(|job| std::mem::take(&mut job.events))
-            .collect();
+        let events: Vec<Arrived> =
+            jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.events)).collect();
         match self.record(&workflow, &events).await {
             Ok(verdicts) => {
                 let mut verdicts = verdicts.into_iter();
@@ -140,9 +133,7 @@ impl Writer {
                     return Ok(verdicts);
                 }
                 Err(error) if retries < self.limits.retries_max && was_rolled_back(&error) => {
-                    self.clock
-                        .sleep(FIRST_PAUSE * 2_u32.saturating_pow(retries.min(6)))
-                        .await;
+                    self.clock.sleep(FIRST_PAUSE * 2_u32.saturating_pow(retries.min(6))).await;
                     retries += 1;
                 }
                 Err(error) => {
@@ -164,10 +155,7 @@ impl Writer {
 fn by_workflow(batch: Vec<Job>) -> impl Iterator<Item = Vec<Job>> {
     let mut groups: BTreeMap<i64, Vec<Job>> = BTreeMap::new();
     for job in batch {
-        groups
-            .entry(job.workflow.workflow_id)
-            .or_default()
-            .push(job);
+        groups.entry(job.workflow.workflow_id).or_default().push(job);
     }
     groups.into_values()
 }

@@ -37,20 +37,10 @@ pub(super) fn scores(id: &str, it: &Analytics, models: &[&str]) -> Option<Pair> 
         .activations
         .iter()
         .filter(|mark| mark.kind != "first_start")
-        .map(|mark| Mark {
-            day: mark.day,
-            label: format!("{} v{}", mark.model, mark.version),
-        })
+        .map(|mark| Mark { day: mark.day, label: format!("{} v{}", mark.model, mark.version) })
         .collect();
     let limits = (0.0, Some(f64::from(it.score_max)));
-    pair(
-        &format!("{id}-scores"),
-        "Mean score by day",
-        &series,
-        &marks,
-        limits,
-        WIDE,
-    )
+    pair(&format!("{id}-scores"), "Mean score by day", &series, &marks, limits, WIDE)
 }
 
 pub(super) fn days(
@@ -61,11 +51,7 @@ pub(super) fn days(
 ) -> Option<Pair> {
     let point = |day: &TaskDay| {
         let (sum, unit, count) = of(day);
-        Point {
-            day: day.day,
-            sum: sum as f64 / unit,
-            count: count as f64,
-        }
+        Point { day: day.day, sum: sum as f64 / unit, count: count as f64 }
     };
     let series = [Series {
         label: "All models".to_owned(),

@@ -193,10 +193,7 @@ pub(super) fn sort(
             });
         }
         if phase != Some(Phase::Test) {
-            past.push(Experiment {
-                on_watch,
-                ..experiment
-            });
+            past.push(Experiment { on_watch, ..experiment });
         }
     }
     (running, past)

@@ -276,10 +276,7 @@ pub(super) async fn versions(
         };
         match models.last_mut() {
             Some(last) if last.model == row.model_name => last.versions.push(version),
-            _ => models.push(ModelVersions {
-                model: row.model_name,
-                versions: vec![version],
-            }),
+            _ => models.push(ModelVersions { model: row.model_name, versions: vec![version] }),
         }
     }
     Ok(models)

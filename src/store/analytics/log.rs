@@ -276,10 +276,7 @@ pub(super) async fn model_days(
 
 pub(super) fn task_totals(days: &[TaskDay]) -> TaskTotals {
     let sum = |of: fn(&TaskDay) -> i64| days.iter().map(of).sum::<i64>();
-    let processing_ms = mean(
-        sum(|day| day.processing_sum_ms),
-        sum(|day| day.processing_tasks),
-    );
+    let processing_ms = mean(sum(|day| day.processing_sum_ms), sum(|day| day.processing_tasks));
     TaskTotals {
         total: sum(|day| day.total),
         completed: sum(|day| day.completed),
@@ -290,10 +287,7 @@ pub(super) fn task_totals(days: &[TaskDay]) -> TaskTotals {
         kept: sum(|day| day.kept),
         deleted: sum(|day| day.deleted),
         removed_unanalyzed: sum(|day| day.removed_unanalyzed),
-        mean_iterations: mean(
-            sum(|day| day.iterations_sum),
-            sum(|day| day.iterations_tasks),
-        ),
+        mean_iterations: mean(sum(|day| day.iterations_sum), sum(|day| day.iterations_tasks)),
         mean_processing_seconds: processing_ms.map(|mean_ms| mean_ms / 1000.0),
     }
 }
@@ -305,9 +299,7 @@ pub(super) fn model_totals(days: &[ModelDay], versions: &[ModelVersions]) -> Vec
         .map(|known| (known.model.as_str(), no_attempts(&known.model, false)))
         .collect();
     for day in days {
-        let total = totals
-            .entry(&day.model)
-            .or_insert_with(|| no_attempts(&day.model, true));
+        let total = totals.entry(&day.model).or_insert_with(|| no_attempts(&day.model, true));
         total.attempts += day.attempts;
         total.scored += day.scored;
         total.score_sum += day.score_sum;

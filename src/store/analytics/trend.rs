@@ -65,10 +65,8 @@ pub fn compare(tasks: &[TaskDay], models: &[ModelDay], today: NaiveDate) -> Opti
     let before_from = before_to.checked_sub_days(Days::new(length - 1))?;
     let before = Side::of(tasks, models, before_from, before_to);
     let latest = Side::of(tasks, models, latest_from, today);
-    let measure = |of: fn(&Side) -> Option<f64>| Measure {
-        before: of(&before),
-        latest: of(&latest),
-    };
+    let measure =
+        |of: fn(&Side) -> Option<f64>| Measure { before: of(&before), latest: of(&latest) };
     Some(Learning {
         before: before.span,
         latest: latest.span,
@@ -99,14 +97,9 @@ struct Side {
 impl Side {
     fn of(tasks: &[TaskDay], models: &[ModelDay], from: NaiveDate, to: NaiveDate) -> Self {
         let within = from..=to;
-        let tasks: Vec<&TaskDay> = tasks
-            .iter()
-            .filter(|day| within.contains(&day.day))
-            .collect();
-        let models: Vec<&ModelDay> = models
-            .iter()
-            .filter(|day| within.contains(&day.day))
-            .collect();
+        let tasks: Vec<&TaskDay> = tasks.iter().filter(|day| within.contains(&day.day)).collect();
+        let models: Vec<&ModelDay> =
+            models.iter().filter(|day| within.contains(&day.day)).collect();
         let task_sum = |of: fn(&TaskDay) -> i64| tasks.iter().copied().map(of).sum::<i64>();
         let model_sum = |of: fn(&ModelDay) -> i64| models.iter().copied().map(of).sum::<i64>();
         let mut wins_by_model: BTreeMap<&str, i64> = BTreeMap::new();
@@ -114,17 +107,10 @@ impl Side {
             *wins_by_model.entry(&day.model).or_default() += day.wins;
         }
         Self {
-            span: Span {
-                from,
-                to,
-                tasks: task_sum(|day| day.total),
-            },
+            span: Span { from, to, tasks: task_sum(|day| day.total) },
             score_sum: model_sum(|day| day.score_sum),
             scored: model_sum(|day| day.scored),
-            iterations: (
-                task_sum(|day| day.iterations_sum),
-                task_sum(|day| day.iterations_tasks),
-            ),
+            iterations: (task_sum(|day| day.iterations_sum), task_sum(|day| day.iterations_tasks)),
             processing_ms: (
                 task_sum(|day| day.processing_sum_ms),
                 task_sum(|day| day.processing_tasks),
@@ -188,56 +174,15 @@ mod tests {
     #[test]
     fn the_latest_half_stands_against_the_half_before() {
         let log = [tasks(1, 2), tasks(2, 2), tasks(4, 5)];
-        let models = [
-            scores(2, "wan", 2, 10, 1),
-            scores(2, "nano", 2, 14, 1),
-            scores(4, "wan", 4, 36, 4),
-        ];
+        let models =
+            [scores(2, "wan", 2, 10, 1), scores(2, "nano", 2, 14, 1), scores(4, "wan", 4, 36, 4)];
         let learning = compare(&log, &models, day(4)).unwrap();
-        assert_eq!(
-            learning.before,
-            Span {
-                from: day(1),
-                to: day(2),
-                tasks: 4
-            }
-        );
-        assert_eq!(
-            learning.latest,
-            Span {
-                from: day(3),
-                to: day(4),
-                tasks: 5
-            }
-        );
-        assert_eq!(
-            learning.score,
-            Measure {
-                before: Some(6.0),
-                latest: Some(9.0)
-            }
-        );
-        assert_eq!(
-            learning.selection,
-            Measure {
-                before: Some(0.5),
-                latest: Some(1.0)
-            }
-        );
-        assert_eq!(
-            learning.processing_seconds,
-            Measure {
-                before: Some(1.5),
-                latest: Some(1.5)
-            }
-        );
-        assert_eq!(
-            learning.kept,
-            Measure {
-                before: None,
-                latest: None
-            }
-        );
+        assert_eq!(learning.before, Span { from: day(1), to: day(2), tasks: 4 });
+        assert_eq!(learning.latest, Span { from: day(3), to: day(4), tasks: 5 });
+        assert_eq!(learning.score, Measure { before: Some(6.0), latest: Some(9.0) });
+        assert_eq!(learning.selection, Measure { before: Some(0.5), latest: Some(1.0) });
+        assert_eq!(learning.processing_seconds, Measure { before: Some(1.5), latest: Some(1.5) });
+        assert_eq!(learning.kept, Measure { before: None, latest: None });
     }
 
     #[test]

@@ -12,10 +12,7 @@ fn time(second: i64) -> DateTime<Utc> {
 fn arrived(events: &[&str]) -> Vec<Arrived> {
     let seconds = 0..;
     let events = events.iter().map(|event| parse_event(event).unwrap());
-    events
-        .zip(seconds)
-        .map(|(event, second)| Arrived::new(1, event, time(second)))
-        .collect()
+    events.zip(seconds).map(|(event, second)| Arrived::new(1, event, time(second))).collect()
 }
 
 /// A time of the day of `time`, as JSON text.
@@ -38,13 +35,7 @@ fn a_run_ends_at_the_earliest_and_by_the_strongest_of_its_ends() {
         ),
     ]);
     let folded = fold(&events, &models());
-    assert_eq!(
-        folded.tasks[0].end,
-        Some(End {
-            at: time(20),
-            by: EndedBy::Completed
-        })
-    );
+    assert_eq!(folded.tasks[0].end, Some(End { at: time(20), by: EndedBy::Completed }));
 }
 
 #[test]
@@ -75,22 +66,8 @@ fn of_several_errors_the_prompts_fault_is_kept_then_the_latest() {
         r#"{"type":"error","task_id":"a","model":"m","error":"outage","fault":"infrastructure"}"#,
         r#"{"type":"error","task_id":"a","model":"m","error":"unknown"}"#,
     ]);
-    assert_eq!(
-        fold(&events, &models()).attempts[0]
-            .error
-            .unwrap()
-            .body
-            .error,
-        "late"
-    );
-    assert_eq!(
-        fold(&events[2..], &models()).attempts[0]
-            .error
-            .unwrap()
-            .body
-            .error,
-        "outage"
-    );
+    assert_eq!(fold(&events, &models()).attempts[0].error.unwrap().body.error, "late");
+    assert_eq!(fold(&events[2..], &models()).attempts[0].error.unwrap().body.error, "outage");
 }
 
 #[test]
@@ -103,33 +80,17 @@ fn the_greatest_version_is_kept_with_its_texts() {
     let events = arrived(&[&enhancement("3"), &enhancement("null"), &enhancement("2")]);
     let folded = fold(&events, &models());
     let kept = folded.attempts[0].enhancement.unwrap();
-    assert_eq!(
-        (kept.version, kept.body.enhanced_prompt.as_str()),
-        (Some(3), "of 3")
-    );
+    assert_eq!((kept.version, kept.body.enhanced_prompt.as_str()), (Some(3), "of 3"));
     assert_eq!(folded.attempts.len(), 1);
 }
 
 #[test]
 fn the_latest_feedback_by_its_own_time_is_kept() {
     let events = arrived(&[
-        &format!(
-            r#"{{"type":"feedback","task_id":"a","kept":true,{}}}"#,
-            at(90)
-        ),
-        &format!(
-            r#"{{"type":"feedback","task_id":"a","kept":false,{}}}"#,
-            at(60)
-        ),
+        &format!(r#"{{"type":"feedback","task_id":"a","kept":true,{}}}"#, at(90)),
+        &format!(r#"{{"type":"feedback","task_id":"a","kept":false,{}}}"#, at(60)),
     ]);
-    assert_eq!(
-        fold(&events, &models()).tasks[0]
-            .feedback
-            .unwrap()
-            .body
-            .kept,
-        Some(true)
-    );
+    assert_eq!(fold(&events, &models()).tasks[0].feedback.unwrap().body.kept, Some(true));
 }
 
 #[test]
@@ -151,10 +112,7 @@ fn metadata_is_merged_by_name_and_the_latest_value_counts() {
         .iter()
         .map(|(name, (_, value))| (*name, (*value).clone()))
         .collect();
-    assert_eq!(
-        values,
-        [("x", "late".into()), ("y", 1.into()), ("z", 2.into())]
-    );
+    assert_eq!(values, [("x", "late".into()), ("y", 1.into()), ("z", 2.into())]);
     assert_eq!(folded.attempts[0].metadata["x"].1, "of the attempt");
 }
 
@@ -165,11 +123,7 @@ fn a_model_that_the_workflow_does_not_know_is_observed() {
         r#"{"type":"generation","task_id":"a","model":"stranger","image_url":"u"}"#,
     ]);
     let folded = fold(&events, &models());
-    let observed: Vec<_> = folded
-        .attempts
-        .iter()
-        .map(|a| (a.model, a.observed))
-        .collect();
+    let observed: Vec<_> = folded.attempts.iter().map(|a| (a.model, a.observed)).collect();
     assert_eq!(observed, [("m", false), ("stranger", true)]);
 }
 
@@ -185,11 +139,7 @@ fn rows_come_in_key_order() {
     let folded = fold(&events, &models());
     let tasks: Vec<_> = folded.tasks.iter().map(|t| (t.task_id, t.run_id)).collect();
     assert_eq!(tasks, [("a", ""), ("a", "2"), ("b", "")]);
-    let attempts: Vec<_> = folded
-        .attempts
-        .iter()
-        .map(|a| (a.model, a.iteration))
-        .collect();
+    let attempts: Vec<_> = folded.attempts.iter().map(|a| (a.model, a.iteration)).collect();
     assert_eq!(attempts, [("m", 1), ("m", 2), ("z", 1)]);
 }
 
@@ -209,23 +159,14 @@ fn any_event() -> impl Strategy<Value = String> {
         Just(r#""type":"winner","winner":"m","total_iterations":1"#.to_owned()),
         Just(r#""type":"validation","model":"m","score":8,"passed":true"#.to_owned()),
     ];
-    (
-        body,
-        prop_oneof![Just("a"), Just("b")],
-        0..4_i64,
-        0..3_i32,
-        any::<bool>(),
-    )
-        .prop_map(|(body, task, second, value, timed)| {
-            let time = if timed {
-                format!(",{}", at(second))
-            } else {
-                String::new()
-            };
+    (body, prop_oneof![Just("a"), Just("b")], 0..4_i64, 0..3_i32, any::<bool>()).prop_map(
+        |(body, task, second, value, timed)| {
+            let time = if timed { format!(",{}", at(second)) } else { String::new() };
             format!(
                 r#"{{{body},"task_id":"{task}","metadata":{{"x":{value},"y{value}":1}}{time}}}"#
             )
-        })
+        },
+    )
 }
 
 proptest! {

@@ -47,10 +47,7 @@ fn every_type_is_read_with_all_that_it_may_say() {
         let read = parse_event(&event.to_string()).unwrap();
         assert_eq!(read.event_type(), kind);
         assert_eq!(read.run_id, "2");
-        assert_eq!(
-            read.at.unwrap().to_rfc3339(),
-            "2026-11-22T10:00:00.123456+00:00"
-        );
+        assert_eq!(read.at.unwrap().to_rfc3339(), "2026-11-22T10:00:00.123456+00:00");
         assert_eq!(read.metadata["k"], json!([1, null]));
     }
 }
@@ -61,25 +58,10 @@ fn what_is_left_out_has_its_default() {
         r#"{"type":"validation","task_id":"a","model":"m","score":8.0,"passed":true,"issues":null,"at":null}"#,
     )
     .unwrap();
-    assert_eq!(
-        (read.run_id.as_str(), read.iteration, read.version),
-        ("", 1, None)
-    );
-    assert_eq!(
-        (read.at, read.event_id, read.metadata.len()),
-        (None, None, 0)
-    );
-    let EventBody::Validation(body) = read.body else {
-        panic!("a validation")
-    };
-    assert_eq!(
-        body,
-        Validation {
-            score: 8,
-            passed: true,
-            ..Validation::default()
-        }
-    );
+    assert_eq!((read.run_id.as_str(), read.iteration, read.version), ("", 1, None));
+    assert_eq!((read.at, read.event_id, read.metadata.len()), (None, None, 0));
+    let EventBody::Validation(body) = read.body else { panic!("a validation") };
+    assert_eq!(body, Validation { score: 8, passed: true, ..Validation::default() });
 }
 
 #[test]
@@ -107,10 +89,7 @@ fn a_score_is_a_whole_number_in_whatever_notation() {
             r#"{{"type":"winner","task_id":"a","winner":null,"total_iterations":3,"score":{score}}}"#
         ))
     };
-    assert_eq!(
-        [winner("null"), winner("8.5")],
-        ["accepted", "invalid_score"]
-    );
+    assert_eq!([winner("null"), winner("8.5")], ["accepted", "invalid_score"]);
 }
 
 #[test]
@@ -139,38 +118,16 @@ fn a_required_field_that_is_missing_is_named() {
         (r#"{"task_id":"a"}"#, "type"),
         (r#"{"type":"completed"}"#, "task_id"),
         (r#"{"type":"completed","task_id":""}"#, "task_id"),
-        (
-            r#"{"type":"task_started","task_id":"a"}"#,
-            "original_prompt",
-        ),
-        (
-            r#"{"type":"generation","task_id":"a","image_url":"u"}"#,
-            "model",
-        ),
-        (
-            r#"{"type":"validation","task_id":"a","model":"m","passed":true}"#,
-            "score",
-        ),
-        (
-            r#"{"type":"validation","task_id":"a","model":"m","score":8}"#,
-            "passed",
-        ),
-        (
-            r#"{"type":"winner","task_id":"a","total_iterations":1}"#,
-            "winner",
-        ),
-        (
-            r#"{"type":"winner","task_id":"a","winner":null}"#,
-            "total_iterations",
-        ),
+        (r#"{"type":"task_started","task_id":"a"}"#, "original_prompt"),
+        (r#"{"type":"generation","task_id":"a","image_url":"u"}"#, "model"),
+        (r#"{"type":"validation","task_id":"a","model":"m","passed":true}"#, "score"),
+        (r#"{"type":"validation","task_id":"a","model":"m","score":8}"#, "passed"),
+        (r#"{"type":"winner","task_id":"a","total_iterations":1}"#, "winner"),
+        (r#"{"type":"winner","task_id":"a","winner":null}"#, "total_iterations"),
         (r#"{"type":"feedback","task_id":"a"}"#, "kept"),
     ] {
         let error = parse_event(event).unwrap_err();
-        assert_eq!(
-            (error.code, error.field.as_str()),
-            ("missing_field", field),
-            "{event}"
-        );
+        assert_eq!((error.code, error.field.as_str()), ("missing_field", field), "{event}");
     }
 }
 
@@ -197,19 +154,13 @@ fn every_other_refusal_has_its_code() {
         (r#""metadata":{"a":"\ud800"}"#, "invalid_json"),
         (deep.as_str(), "too_deep"),
         (&format!(r#""run_id":"{long}""#), "text_too_long"),
-        (
-            &format!(r#""metadata":{{"a":"{}"}}"#, "a".repeat(300_000)),
-            "text_too_long",
-        ),
+        (&format!(r#""metadata":{{"a":"{}"}}"#, "a".repeat(300_000)), "text_too_long"),
     ] {
         assert_eq!(code_with(fields), expected, "{fields:.60}");
     }
     assert_eq!(code("7"), "not_an_object");
     assert_eq!(code("{"), "invalid_json");
-    assert_eq!(
-        code(r#"{"type":"completed","task_id":"a"} 7"#),
-        "invalid_json"
-    );
+    assert_eq!(code(r#"{"type":"completed","task_id":"a"} 7"#), "invalid_json");
 }
 
 #[test]
@@ -219,16 +170,9 @@ fn names_iterations_versions_and_costs_are_held_to_their_rules() {
             r#"{{"type":"enhancement","task_id":"a","original_prompt":"p","enhanced_prompt":"q",{field}}}"#
         ))
     };
-    assert_eq!(
-        enhancement(r#""model":"wan-2.5-edit","iteration":1000,"version":1"#),
-        "accepted"
-    );
+    assert_eq!(enhancement(r#""model":"wan-2.5-edit","iteration":1000,"version":1"#), "accepted");
     for model in ["../../etc", "a..b", "", "-a", "μ", "a/b"] {
-        assert_eq!(
-            enhancement(&format!(r#""model":"{model}""#)),
-            "invalid_name",
-            "{model}"
-        );
+        assert_eq!(enhancement(&format!(r#""model":"{model}""#)), "invalid_name", "{model}");
     }
     for iteration in ["0", "1001", "-1", "1.5", "1e300"] {
         assert_eq!(
@@ -237,10 +181,7 @@ fn names_iterations_versions_and_costs_are_held_to_their_rules() {
         );
     }
     for version in ["0", "-1", "2.5", "3000000000"] {
-        assert_eq!(
-            enhancement(&format!(r#""model":"m","version":{version}"#)),
-            "invalid_version"
-        );
+        assert_eq!(enhancement(&format!(r#""model":"m","version":{version}"#)), "invalid_version");
     }
     let cost = |cost: &str| {
         code(&format!(
@@ -258,10 +199,7 @@ fn names_iterations_versions_and_costs_are_held_to_their_rules() {
 #[test]
 fn a_field_that_occurs_twice_is_refused_at_every_level() {
     assert_eq!(code_with(r#""run_id":"1","run_id":"1""#), "duplicate_field");
-    assert_eq!(
-        code_with(r#""metadata":{"a":{"b":1,"b":2}}"#),
-        "duplicate_field"
-    );
+    assert_eq!(code_with(r#""metadata":{"a":{"b":1,"b":2}}"#), "duplicate_field");
     insta::assert_snapshot!(refused(r#"{"type":"completed","task_id":"a","task_id":"b"}"#), @"duplicate_field: the field `task_id` occurs twice in one object at line 1 column 43");
 }
 
@@ -279,10 +217,7 @@ fn a_prompt_may_have_a_mebibyte_and_no_more() {
 #[test]
 fn two_hundred_characters_are_counted_as_code_points() {
     let id = "ᾧ".repeat(200);
-    assert_eq!(
-        code(&json!({"type": "completed", "task_id": id}).to_string()),
-        "accepted"
-    );
+    assert_eq!(code(&json!({"type": "completed", "task_id": id}).to_string()), "accepted");
 }
 
 #[test]
