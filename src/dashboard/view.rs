@@ -134,10 +134,18 @@ impl Workflow {
             tasks: tasks(it),
             removed_unanalyzed: (it.tasks.removed_unanalyzed > 0)
                 .then(|| words::count(it.tasks.removed_unanalyzed)),
-            past: it.past.iter().map(|verdict| tables::verdict(verdict, it)).collect(),
+            past: it
+                .past
+                .iter()
+                .map(|verdict| tables::verdict(verdict, it))
+                .collect(),
             insights: it.insights.iter().map(tables::finding).collect(),
             versions: tables::versions(it),
-            changes: it.config_changes.iter().map(|changed| tables::change(changed, it)).collect(),
+            changes: it
+                .config_changes
+                .iter()
+                .map(|changed| tables::change(changed, it))
+                .collect(),
             cost: tables::cost(it),
             id,
         }
@@ -189,13 +197,33 @@ fn measures(learning: &Learning) -> Vec<Compared> {
             }
             _ => "",
         };
-        Compared { label, latest, before, verdict }
+        Compared {
+            label,
+            latest,
+            before,
+            verdict,
+        }
     };
     vec![
         compared("Mean score", learning.score, true, words::tenths),
-        compared("Iterations a task", learning.iterations, false, words::tenths),
-        compared("Time a task", learning.processing_seconds, false, words::duration),
-        compared("Wins of the leading model", learning.selection, true, words::percent),
+        compared(
+            "Iterations a task",
+            learning.iterations,
+            false,
+            words::tenths,
+        ),
+        compared(
+            "Time a task",
+            learning.processing_seconds,
+            false,
+            words::duration,
+        ),
+        compared(
+            "Wins of the leading model",
+            learning.selection,
+            true,
+            words::percent,
+        ),
         compared("Pictures kept", learning.kept, true, words::percent),
     ]
 }
@@ -210,8 +238,14 @@ fn running(it: &Analytics) -> Vec<Running> {
                 Phase::Watch => "adopted, on watch",
             },
             arms: vec![
-                arm(format!("Old, version {}", running.old_version), &running.old),
-                arm(format!("New, version {}", running.new_version), &running.new),
+                arm(
+                    format!("Old, version {}", running.old_version),
+                    &running.old,
+                ),
+                arm(
+                    format!("New, version {}", running.new_version),
+                    &running.new,
+                ),
             ],
         })
         .collect()
@@ -235,9 +269,6 @@ fn arm(label: String, count: &ArmCount) -> Arm {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "sums stay far below 2^53, and it is a picture")]
-/// A chart of one line; `of` gives a day's sum, what to divide it by for its unit, and its count.
-#[expect(clippy::cast_precision_loss, reason = "sums stay far below 2^53, and it is a picture")]
 fn tasks(it: &Analytics) -> Vec<(&'static str, String)> {
     let tasks = &it.tasks;
     vec![

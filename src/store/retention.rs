@@ -66,8 +66,20 @@ pub async fn cleanup(
     let picked = pick(&mut transaction, workflow_id, cleanup, open_cycle).await?;
     let removed = i64::try_from(picked.ids.len()).unwrap_or(i64::MAX);
     if removed > 0 {
-        archive_tasks(&mut transaction, workflow_id, &picked.ids, cleanup.time_zone).await?;
-        archive_models(&mut transaction, workflow_id, &picked.ids, cleanup.time_zone).await?;
+        archive_tasks(
+            &mut transaction,
+            workflow_id,
+            &picked.ids,
+            cleanup.time_zone,
+        )
+        .await?;
+        archive_models(
+            &mut transaction,
+            workflow_id,
+            &picked.ids,
+            cleanup.time_zone,
+        )
+        .await?;
         bury(&mut transaction, workflow_id, &picked, cleanup.now).await?;
         delete(&mut transaction, workflow_id, &picked).await?;
     }
@@ -84,8 +96,9 @@ pub async fn cleanup(
 /// # Errors
 /// [`StoreError`] when the statement fails; nothing is removed then.
 pub async fn prune_sessions(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreError> {
-    let pruned =
-        sqlx::query!("DELETE FROM sessions WHERE expires_at <= $1", now).execute(pool).await?;
+    let pruned = sqlx::query!("DELETE FROM sessions WHERE expires_at <= $1", now)
+        .execute(pool)
+        .await?;
     Ok(pruned.rows_affected())
 }
 
@@ -166,7 +179,7 @@ async fn pick(
                 AND s.clickup_task_id = t.clickup_task_id AND s.run_id = t.run_id)
         ORDER BY t.created_at
         LIMIT $4
-        
+        FOR UPDATE OF t SKIP LOCKED
         "#,
         workflow_id,
         cleanup.created_before,

@@ -2,4 +2,6 @@
 
 mod support;
 
+mod architecture;
 mod stepping;
+mod task_log;
