@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use sqlx::pool::PoolConnection;
-use sqlx::{Postgres, Connection};
+use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
@@ -18,7 +17,7 @@ const TRUSTS_LOCKS_AFTER_SECONDS: f64 = 5.0;
 /// Holds this worker's own lock on one session, renews its leases, and rescues the effects of others.
 pub struct Rescuer {
     engine: Engine,
-    session: Option<PoolConnection<Postgres>>,
+    session: Option<PgConnection>,
 }
 
 impl Rescuer {
@@ -67,8 +66,9 @@ impl Rescuer {
         let worker_id = self.engine.worker_id;
         let pool = self.engine.store.pool().clone();
         if self.session.is_none() {
-            // Out of the pool for good: the lock lives as long as this very session.
-            let mut session = pool.acquire().await?;
+            // Out of the pool for good: the lock lives as long as this very session, and a session that
+            // failed must not go back to the pool with the lock still on it.
+            let mut session = pool.acquire().await?.detach();
             if !leases::take_own_lock(&mut session, worker_id).await? {
                 // Our own old session is not gone yet; the next look tries again.
                 return Ok(0);
