@@ -2,6 +2,9 @@
 
 mod support;
 
+mod analytics;
 mod architecture;
+mod costs;
+mod retention;
 mod stepping;
 mod task_log;
