@@ -1,1 +1,71 @@
-//! Being written.
+//! The interface over HTTP: routes, keys, problems, the dashboard.
+//!
+//! Handlers are thin: they read the request, call the runtime or the store, and write the answer.
+//! `error` alone turns errors into answers, `auth` alone decides who may call what, `router` shows
+//! every route with what it needs. `docs/api.md` is the same for people.
+
+mod assignments;
+mod auth;
+mod body;
+mod cycles;
+mod dashboard;
+mod error;
+mod events;
+mod health;
+mod history;
+mod keyring;
+mod login;
+mod metrics;
+mod observe;
+mod operations;
+mod path;
+mod router;
+mod serve;
+mod stream;
+mod versions;
+
+use std::sync::Arc;
+
+pub use error::Problem;
+pub use router::router;
+pub use serve::serve;
+
+use crate::runtime::{Engine, VersionAssigner};
+use crate::task_log::TaskLogger;
+use keyring::Keyring;
+use metrics::Requests;
+use stream::Hints;
+
+/// How the interface is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// True when no key exists and the server is bound to loopback only: whoever reaches it may do
+    /// everything, and the history shows them as `loopback`.
+    pub open: bool,
+}
+
+/// What every handler shares. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    engine: Engine,
+    assigner: VersionAssigner,
+    logger: TaskLogger,
+    settings: HttpSettings,
+    keys: Arc<Keyring>,
+    requests: Arc<Requests>,
+    hints: Arc<Hints>,
+}
+
+impl App {
+    /// The interface of a process whose runtime has been started.
+    #[must_use]
+    pub fn new(
+        engine: Engine,
+        assigner: VersionAssigner,
+        logger: TaskLogger,
+        settings: HttpSettings,
+    ) -> Self {
+        let keys = Arc::new(Keyring::new(engine.store.clone()));
+        Self { engine, assigner, logger, settings, keys, requests: Arc::default(), hints: Arc::default() }
+    }
+}

@@ -278,6 +278,51 @@ pub async fn history(
         .collect()
 }
 
+/// A workflow's transitions after a place in its history, oldest first, at most `limit`: cycle and
+/// row. History only grows at its end, so whoever asks again from the last one misses none.
+///
+/// # Errors
+/// [`StoreError`] when the database fails or an event cannot be read.
+pub async fn history_after(
+    pool: &PgPool,
+    workflow_id: i64,
+    (cycle, seq): (i64, i64),
+    limit: i64,
+) -> Result<Vec<(i64, TransitionRow)>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT cycle, seq, event, from_state, to_state, actor, reason, at
+           FROM cycle_transitions
+          WHERE workflow_id = $1 AND (cycle, seq) > ($2, $3) ORDER BY cycle, seq LIMIT $4",
+        workflow_id,
+        cycle,
+        seq,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let key = || format!("workflow {workflow_id} cycle {} seq {}", row.cycle, row.seq);
+            let name = |column, text: &str| {
+                text.parse::<StateName>()
+                    .map_err(|cause| StoreError::corrupt("cycle_transitions", column, key(), cause))
+            };
+            let transition = TransitionRow {
+                seq: row.seq,
+                from_state: name("from_state", &row.from_state)?,
+                to_state: name("to_state", &row.to_state)?,
+                event: serde_json::from_value(row.event).map_err(|cause| {
+                    StoreError::corrupt("cycle_transitions", "event", key(), cause)
+                })?,
+                actor: row.actor,
+                reason: row.reason,
+                at: row.at,
+            };
+            Ok((row.cycle, transition))
+        })
+        .collect()
+}
+
 /// Tells other processes that something of a workflow changed. A hint only: polling is the truth.
 ///
 /// # Errors

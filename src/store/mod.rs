@@ -75,6 +75,21 @@ impl Store {
         MIGRATOR.run(&self.pool).await.map_err(StoreError::Migrate)
     }
 
+    /// True when every migration of this program has run. A newer schema is current, too: the
+    /// replica that brought it serves beside this one while they are replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails or has no schema at all.
+    pub async fn schema_is_current(&self) -> Result<bool, StoreError> {
+        // The table is the migrator's own, so it is not part of the checked schema.
+        let newest: Option<i64> =
+            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+                .fetch_one(&self.pool)
+                .await?;
+        let wanted = MIGRATOR.iter().map(|migration| migration.version).max();
+        Ok(newest >= wanted)
+    }
+
     /// The pool for everything that must see the latest commit.
     #[must_use]
     pub const fn pool(&self) -> &PgPool {

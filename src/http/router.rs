@@ -1,0 +1,154 @@
+//! Every route, with what it needs.
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+use super::auth::{Need, gate};
+use super::error::Problem;
+use super::operations::{self, CYCLE_OPERATIONS};
+use super::{
+    App, assignments, cycles, dashboard, events, health, history, login, metrics, observe, stream,
+    versions,
+};
+
+/// How long a body may pause between two of its parts.
+const BODY_PAUSE_MAX: Duration = Duration::from_secs(20);
+/// The largest form of a browser, in bytes.
+const FORM_BYTES_MAX: usize = 16 << 10;
+
+/// The whole interface.
+pub fn router(app: App) -> Router {
+    let needing = |need: Need, routes: Router<App>| {
+        routes.route_layer(from_fn_with_state((app.clone(), need), gate))
+    };
+    Router::new()
+        .merge(needing(Need::Log, logging()))
+        .merge(needing(Need::Look, looking()))
+        .merge(needing(Need::Read, reading()))
+        .merge(needing(Need::Operate, operating()))
+        .merge(open())
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE_MAX))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(observe::harden))
+        .layer(from_fn_with_state(app.clone(), observe::observe))
+        .with_state(app)
+}
+
+/// A pipeline writes.
+fn logging() -> Router<App> {
+    Router::new()
+        .route("/v1/workflows/{workflow}/events", post(events::post))
+        .route(
+            "/v1/workflows/{workflow}/tasks/{task}/assignments/{model}",
+            put(assignments::put),
+        )
+}
+
+/// A pipeline looks up.
+fn looking() -> Router<App> {
+    Router::new()
+        .route(
+            "/v1/workflows/{workflow}/tasks/{task}/assignments/{model}",
+            get(assignments::get),
+        )
+        .route("/v1/workflows/{workflow}/cycle", get(cycles::open))
+        .route("/v1/workflows/{workflow}/models/{model}/versions", get(versions::list))
+        .route("/v1/workflows/{workflow}/models/{model}/versions/{number}", get(versions::one))
+        .route(
+            "/v1/workflows/{workflow}/models/{model}/versions/{from}/diff/{to}",
+            get(versions::diff),
+        )
+}
+
+/// People and their tools look.
+fn reading() -> Router<App> {
+    Router::new()
+        .route("/v1/workflows", get(history::workflows))
+        .route("/v1/workflows/{workflow}/cycles", get(cycles::list))
+        .route("/v1/workflows/{workflow}/cycles/{number}", get(cycles::one))
+        .route("/v1/workflows/{workflow}/cycles/{number}/transitions", get(cycles::transitions))
+        .route("/v1/workflows/{workflow}/cycles/{number}/effects", get(cycles::effects))
+        .route("/v1/workflows/{workflow}/cycles/{number}/calls", get(cycles::calls))
+        .route("/v1/workflows/{workflow}/insights", get(history::insights))
+        .route("/v1/workflows/{workflow}/changes", get(history::changes))
+        .route("/v1/workflows/{workflow}/stream", get(stream::transitions))
+        .route("/analytics", get(dashboard::analytics))
+        .route("/metrics", get(metrics::metrics))
+}
+
+/// Operators act.
+fn operating() -> Router<App> {
+    let mut routes = Router::new()
+        .route("/v1/workflows/{workflow}/models/{model}/rollback", post(operations::rollback))
+        .route("/v1/workflows/{workflow}/automation", post(operations::automation));
+    for (name, operation) in CYCLE_OPERATIONS {
+        let path = format!("/v1/workflows/{{workflow}}/cycles/{{number}}/{name}");
+        routes = routes.route(&path, operations::on_cycle(operation));
+    }
+    routes
+}
+
+/// What needs no key: signs of life, the way in, and the stylesheet.
+fn open() -> Router<App> {
+    Router::new()
+        .route("/", get(dashboard::front))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/login", get(login::form).post(login::sign_in))
+        .route("/logout", post(login::sign_out))
+        .route(crate::dashboard::STYLESHEET_PATH, get(dashboard::stylesheet))
+        .route("/assets/style.css", get(dashboard::stylesheet))
+}
+
+async fn no_such_route(uri: Uri) -> Problem {
+    Problem::no_such_route(uri.path())
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("{path:?} does not take {method}; docs/api.md lists every call"),
+    )
+}
+
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    // The panic's own message went to the log by the panic hook; it is not for the client.
+    tracing::error!("a handler panicked; the request was answered with 500 and the server goes on");
+    Problem::internal().into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_and_keeps_its_words_to_itself() {
+        async fn bang() {
+            let nothing: Option<u8> = None;
+            nothing.expect("the secret is 42");
+        }
+        let app = Router::new().route("/", get(bang)).layer(CatchPanicLayer::custom(panicked));
+        let answer = app.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(answer.into_body(), 1 << 16).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains("\"internal\"") && !body.contains("42"), "{body}");
+    }
+}
