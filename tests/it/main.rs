@@ -5,6 +5,7 @@ mod support;
 mod analytics;
 mod architecture;
 mod costs;
+mod real_scores;
 mod retention;
 mod stepping;
 mod task_log;
