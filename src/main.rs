@@ -1,5 +1,8 @@
-//! The `mathesis` binary.
+//! The `mathesis` program.
 
-fn main() {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     mathesis::postgres::shim::run_if_asked();
+    mathesis::cli::main()
 }

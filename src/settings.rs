@@ -1,1 +1,527 @@
-//! Being written.
+//! Settings: flags win over the environment, the environment over `.env`, `.env` over the defaults.
+//!
+//! Everything is read and checked once, at the start, and an error names the setting, its value and
+//! what would be right. [`ALL`] is the list of settings that `docs/operations.md` shows.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::claude::ApiKey;
+use crate::postgres;
+
+/// The port where nothing else is said.
+pub const DEFAULT_PORT: u16 = 8080;
+
+/// One setting, as the manual shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name in the environment and in `.env`.
+    pub name: &'static str,
+    /// The flag that wins over it, where there is one.
+    pub flag: &'static str,
+    /// What holds where it is not set.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    flag: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Setting {
+    Setting { name, flag, default, meaning }
+}
+
+/// Every setting.
+pub const ALL: [Setting; 15] = [
+    setting(
+        "DATABASE_URL",
+        "--database-url",
+        "a private PostgreSQL",
+        "The PostgreSQL to use, version 14 or later, encoding UTF-8, connected to directly (not through a pooler in transaction mode).",
+    ),
+    setting(
+        "DATABASE_READ_URL",
+        "",
+        "the same database",
+        "A read replica for the dashboards; it may lag behind.",
+    ),
+    setting(
+        "MATHESIS_HOME",
+        "--home",
+        "`.mathesis`; `/var/lib/mathesis` for root",
+        "Where the private PostgreSQL keeps its data. Not used with `DATABASE_URL`.",
+    ),
+    setting(
+        "MATHESIS_PG_BINDIR",
+        "",
+        "found on the machine",
+        "The folder with `initdb` and `postgres` for the private PostgreSQL.",
+    ),
+    setting(
+        "MATHESIS_WORKFLOWS",
+        "--workflows",
+        "`workflows`",
+        "The folder that holds one folder a workflow.",
+    ),
+    setting(
+        "PORT",
+        "--port",
+        "8080",
+        "The port to listen on; 0 takes a free one. When it comes from the environment and no address is named, a server that has a key listens on every address, as hosting platforms expect.",
+    ),
+    setting(
+        "MATHESIS_HOST",
+        "--bind",
+        "127.0.0.1",
+        "The address to listen on. Anything but loopback needs a key.",
+    ),
+    setting(
+        "MATHESIS_BOOTSTRAP_KEY",
+        "",
+        "none",
+        "The first key, with the role `operate`; stored hashed at the start, once. At least 16 characters.",
+    ),
+    setting(
+        "ANTHROPIC_API_KEY",
+        "",
+        "none",
+        "The key for Claude. Without it everything works but learning, which waits.",
+    ),
+    setting(
+        "ANTHROPIC_BASE_URL",
+        "",
+        "`https://api.anthropic.com`",
+        "Where Claude is, without the path.",
+    ),
+    setting(
+        "MATHESIS_LOG",
+        "",
+        "`info`",
+        "Which log lines are written, such as `mathesis=debug,info`. Commands other than `serve` and `demo` begin at `warn`.",
+    ),
+    setting(
+        "MATHESIS_LOG_FORMAT",
+        "",
+        "`text`",
+        "`text` for people, `json` for programs. Logs go to standard error.",
+    ),
+    setting(
+        "MATHESIS_SHUTDOWN_GRACE_SECONDS",
+        "",
+        "20",
+        "How long running work may go on after a stop is asked for, 0 to 3600; the rest is handed back and done by the next process.",
+    ),
+    setting(
+        "MATHESIS_CONNECTIONS_MAX",
+        "",
+        "16",
+        "The most connections to the database, 4 to 200; about 16 are best.",
+    ),
+    setting(
+        "NO_COLOR",
+        "",
+        "not set",
+        "Set to anything, it switches colours off.",
+    ),
+];
+
+/// Text that must not be printed: a key, or an address with a password in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for whoever needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// A database's address without its user, password and options, to be shown to people.
+#[must_use]
+pub fn shown_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}://{place}")
+}
+
+/// Which address the server listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// Loopback: nothing was said.
+    Loopback,
+    /// Every address if there is a key, else loopback: a platform gave the port.
+    Platform,
+    /// This one.
+    Given(IpAddr),
+}
+
+impl Host {
+    /// The address to bind to.
+    #[must_use]
+    pub fn address(self, has_key: bool) -> IpAddr {
+        match self {
+            Self::Given(address) => address,
+            Self::Platform if has_key => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::Platform | Self::Loopback => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the command line says; each wins over the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--database-url`
+    pub database_url: Option<String>,
+    /// `--home`
+    pub home: Option<PathBuf>,
+    /// `--workflows`
+    pub workflows: Option<PathBuf>,
+    /// `--port`
+    pub port: Option<u16>,
+    /// `--bind`
+    pub bind: Option<IpAddr>,
+}
+
+/// Every setting, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The database that was given; none means a private one.
+    pub database_url: Option<Secret>,
+    /// A replica for dashboards.
+    pub database_read_url: Option<Secret>,
+    /// The private server's home.
+    pub home: PathBuf,
+    /// Where the private server's programs are, where that was said.
+    pub pg_bindir: Option<PathBuf>,
+    /// The folder of the workflows.
+    pub workflows: PathBuf,
+    /// The port to listen on; 0 is any.
+    pub port: u16,
+    /// The address to listen on.
+    pub host: Host,
+    /// The first key.
+    pub bootstrap_key: Option<Secret>,
+    /// The key for Claude.
+    pub anthropic_api_key: Option<ApiKey>,
+    /// Where Claude is.
+    pub anthropic_base_url: String,
+    /// Which log lines are written; none leaves it to the command.
+    pub log: Option<String>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// How long a shutdown waits for running effects.
+    pub shutdown_grace: Duration,
+    /// The most connections to the database.
+    pub connections_max: u32,
+}
+
+/// A setting whose value cannot be used. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A value that is not one.
+    #[error("{name} is {value:?}, and must be {expected}. Nothing was started.")]
+    Invalid {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A secret that is not one; its value is not shown.
+    #[error("{name} cannot be used: {problem}. Nothing was started.")]
+    InvalidSecret {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The `.env` file cannot be read.
+    #[error("the file .env cannot be read: {0}. Mend it, or take it away. Nothing was started.")]
+    DotEnv(String),
+}
+
+/// The settings of `.env` in this folder or one above it; empty where there is none.
+///
+/// # Errors
+/// [`SettingsError::DotEnv`] when the file is there and cannot be read.
+pub fn read_dotenv() -> Result<HashMap<String, String>, SettingsError> {
+    match dotenvy::dotenv_iter() {
+        Ok(pairs) => pairs
+            .collect::<Result<_, _>>()
+            .map_err(|error| SettingsError::DotEnv(dotenv_problem(&error))),
+        Err(error) if error.not_found() => Ok(HashMap::new()),
+        Err(error) => Err(SettingsError::DotEnv(dotenv_problem(&error))),
+    }
+}
+
+/// The line of a `.env` may hold a secret, so that it is not shown.
+fn dotenv_problem(error: &dotenvy::Error) -> String {
+    match error {
+        dotenvy::Error::LineParse(line, position) => {
+            let name = line.split('=').next().unwrap_or_default().trim();
+            format!("the line of {name:?} is not NAME=value (at character {position})")
+        }
+        other => other.to_string(),
+    }
+}
+
+impl Settings {
+    /// Reads every setting: `flags` first, then `environment`, then `dotenv`, then the defaults. An
+    /// empty value counts as not set.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for the first value that cannot be used.
+    pub fn read(
+        flags: Flags,
+        environment: impl Fn(&str) -> Option<String>,
+        dotenv: &HashMap<String, String>,
+    ) -> Result<Self, SettingsError> {
+        let sources = Sources { environment, dotenv };
+        let platform_port = sources.of_environment("PORT").is_some();
+        let port = sources.parse("PORT", "a port number, 0 to 65535")?;
+        let named_host = flags.bind.or(sources.parse("MATHESIS_HOST", "an IP address such as 127.0.0.1, 0.0.0.0 or ::")?);
+        let host = match named_host {
+            Some(address) => Host::Given(address),
+            None if flags.port.is_none() && platform_port => Host::Platform,
+            None => Host::Loopback,
+        };
+        let database_url = match flags.database_url {
+            Some(url) => Some(database_url("--database-url", url)?),
+            None => sources.database_url("DATABASE_URL")?,
+        };
+        Ok(Self {
+            database_url,
+            database_read_url: sources.database_url("DATABASE_READ_URL")?,
+            home: flags
+                .home
+                .or_else(|| sources.path("MATHESIS_HOME"))
+                .unwrap_or_else(postgres::default_home),
+            pg_bindir: sources.path("MATHESIS_PG_BINDIR"),
+            workflows: flags
+                .workflows
+                .or_else(|| sources.path("MATHESIS_WORKFLOWS"))
+                .unwrap_or_else(|| PathBuf::from("workflows")),
+            port: flags.port.or(port).unwrap_or(DEFAULT_PORT),
+            host,
+            bootstrap_key: sources.bootstrap_key()?,
+            anthropic_api_key: sources.claude_key()?,
+            anthropic_base_url: sources
+                .get("ANTHROPIC_BASE_URL")
+                .unwrap_or_else(|| "https://api.anthropic.com".to_owned()),
+            log: sources.get("MATHESIS_LOG"),
+            log_format: sources.log_format()?,
+            shutdown_grace: Duration::from_secs(
+                sources.within("MATHESIS_SHUTDOWN_GRACE_SECONDS", 0, 3600, 20)?,
+            ),
+            connections_max: u32::try_from(sources.within("MATHESIS_CONNECTIONS_MAX", 4, 200, 16)?)
+                .unwrap_or(16),
+        })
+    }
+}
+
+struct Sources<'s, E> {
+    environment: E,
+    dotenv: &'s HashMap<String, String>,
+}
+
+impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
+    fn of_environment(&self, name: &str) -> Option<String> {
+        (self.environment)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        let written = || self.dotenv.get(name).filter(|value| !value.trim().is_empty());
+        self.of_environment(name).or_else(|| written().cloned())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(PathBuf::from)
+    }
+
+    fn parse<T: FromStr>(
+        &self,
+        name: &'static str,
+        expected: &str,
+    ) -> Result<Option<T>, SettingsError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let parsed = value.trim().parse().map_err(|_| SettingsError::Invalid {
+            name,
+            expected: expected.to_owned(),
+            value: value.clone(),
+        })?;
+        Ok(Some(parsed))
+    }
+
+    fn within(&self, name: &'static str, least: u64, most: u64, default: u64) -> Result<u64, SettingsError> {
+        let expected = format!("a whole number from {least} to {most}");
+        let number = self.parse(name, &expected)?.unwrap_or(default);
+        if (least..=most).contains(&number) {
+            return Ok(number);
+        }
+        Err(SettingsError::Invalid { name, value: number.to_string(), expected })
+    }
+
+    fn database_url(&self, name: &'static str) -> Result<Option<Secret>, SettingsError> {
+        self.get(name).map(|url| database_url(name, url)).transpose()
+    }
+
+    fn claude_key(&self) -> Result<Option<ApiKey>, SettingsError> {
+        let name = "ANTHROPIC_API_KEY";
+        let invalid = |error: crate::claude::InvalidApiKey| SettingsError::InvalidSecret {
+            name,
+            problem: error.to_string(),
+        };
+        self.get(name).map(|key| ApiKey::new(key).map_err(invalid)).transpose()
+    }
+
+    fn bootstrap_key(&self) -> Result<Option<Secret>, SettingsError> {
+        let name = "MATHESIS_BOOTSTRAP_KEY";
+        let Some(key) = self.get(name) else { return Ok(None) };
+        let key = key.trim();
+        if key.len() < 16 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = "it needs at least 16 letters, digits and signs, without spaces; `openssl rand -hex 32` makes one";
+            return Err(SettingsError::InvalidSecret { name, problem: problem.to_owned() });
+        }
+        Ok(Some(Secret::new(key)))
+    }
+
+    fn log_format(&self) -> Result<LogFormat, SettingsError> {
+        let name = "MATHESIS_LOG_FORMAT";
+        match self.get(name).as_deref().map(str::trim) {
+            None | Some("text") => Ok(LogFormat::Text),
+            Some("json") => Ok(LogFormat::Json),
+            Some(value) => Err(SettingsError::Invalid {
+                name,
+                value: value.to_owned(),
+                expected: "text or json".to_owned(),
+            }),
+        }
+    }
+}
+
+fn database_url(name: &'static str, url: String) -> Result<Secret, SettingsError> {
+    let url = url.trim();
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Secret::new(url));
+    }
+    let problem = "it must begin with postgres:// or postgresql://, such as postgres://user:password@host:5432/database";
+    Err(SettingsError::InvalidSecret { name, problem: problem.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(
+        flags: Flags,
+        environment: &[(&str, &str)],
+        dotenv: &[(&str, &str)],
+    ) -> Result<Settings, SettingsError> {
+        let map = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let environment = map(environment);
+        Settings::read(flags, |name| environment.get(name).cloned(), &map(dotenv))
+    }
+
+    fn refusal(name: &str, value: &str) -> String {
+        read(Flags::default(), &[(name, value)], &[]).expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_dotenv_and_that_over_the_default() {
+        let flags = || Flags { port: Some(1), ..Flags::default() };
+        let port = |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().port;
+        assert_eq!(port(flags(), &[("PORT", "2")], &[("PORT", "3")]), 1);
+        assert_eq!(port(Flags::default(), &[("PORT", "2")], &[("PORT", "3")]), 2);
+        assert_eq!(port(Flags::default(), &[], &[("PORT", "3")]), 3);
+        assert_eq!(port(Flags::default(), &[], &[]), DEFAULT_PORT);
+    }
+
+    #[test]
+    fn an_empty_value_is_no_value() {
+        let settings = read(Flags::default(), &[("DATABASE_URL", ""), ("PORT", " ")], &[]).unwrap();
+        assert_eq!((settings.database_url, settings.port), (None, DEFAULT_PORT));
+    }
+
+    #[test]
+    fn a_port_from_the_platform_opens_every_address_to_a_server_with_a_key_only() {
+        let host = |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().host;
+        let platform = host(Flags::default(), &[("PORT", "80")], &[]);
+        assert_eq!(platform, Host::Platform);
+        assert!(platform.address(true).is_unspecified());
+        assert!(platform.address(false).is_loopback());
+        assert_eq!(host(Flags::default(), &[], &[("PORT", "80")]), Host::Loopback);
+        let flag = Flags { port: Some(80), ..Flags::default() };
+        assert_eq!(host(flag, &[("PORT", "80")], &[]), Host::Loopback);
+        let named = host(Flags::default(), &[("PORT", "80"), ("MATHESIS_HOST", "::1")], &[]);
+        assert!(named.address(true).is_loopback());
+    }
+
+    #[test]
+    fn no_secret_can_be_printed() {
+        let settings = read(
+            Flags::default(),
+            &[
+                ("DATABASE_URL", "postgres://u:hush@db/x"),
+                ("DATABASE_READ_URL", "postgres://u:hush@db/x"),
+                ("ANTHROPIC_API_KEY", "hush"),
+                ("MATHESIS_BOOTSTRAP_KEY", "hush-hush-hush-hush"),
+            ],
+            &[],
+        );
+        assert!(!format!("{settings:?}").contains("hush"));
+        assert_eq!(shown_url("postgres://u:hu@sh@db:5432/x?password=hush"), "postgres://db:5432/x");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        insta::assert_snapshot!(refusal("PORT", "eighty"), @r#"PORT is "eighty", and must be a port number, 0 to 65535. Nothing was started."#);
+        insta::assert_snapshot!(refusal("MATHESIS_HOST", "localhost"), @r#"MATHESIS_HOST is "localhost", and must be an IP address such as 127.0.0.1, 0.0.0.0 or ::. Nothing was started."#);
+        insta::assert_snapshot!(refusal("MATHESIS_CONNECTIONS_MAX", "1"), @r#"MATHESIS_CONNECTIONS_MAX is "1", and must be a whole number from 4 to 200. Nothing was started."#);
+        insta::assert_snapshot!(refusal("MATHESIS_LOG_FORMAT", "xml"), @r#"MATHESIS_LOG_FORMAT is "xml", and must be text or json. Nothing was started."#);
+        insta::assert_snapshot!(refusal("DATABASE_URL", "mysql://u:hush@h/d"), @"DATABASE_URL cannot be used: it must begin with postgres:// or postgresql://, such as postgres://user:password@host:5432/database. Nothing was started.");
+        insta::assert_snapshot!(refusal("MATHESIS_BOOTSTRAP_KEY", "short"), @"MATHESIS_BOOTSTRAP_KEY cannot be used: it needs at least 16 letters, digits and signs, without spaces; `openssl rand -hex 32` makes one. Nothing was started.");
+    }
+
+    #[test]
+    fn every_setting_stands_in_the_manual() {
+        let manual = include_str!("../docs/operations.md");
+        for setting in ALL {
+            let flag = if setting.flag.is_empty() { String::new() } else { format!("`{}`", setting.flag) };
+            let row = format!("| `{}` | {flag} | {} | {} |", setting.name, setting.default, setting.meaning);
+            assert!(manual.contains(&row), "docs/operations.md lacks this row:\n{row}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ use super::StoreError;
 pub use super::task_log_read::{
     AttemptRecord, TaskRecord, abandon_silent, load_task, waiting_tasks,
 };
+use super::import;
 use super::task_log_write::{self, StoredTask};
 use crate::task_log::{Arrived, EventKey, fold};
 
@@ -46,6 +47,40 @@ pub async fn record(
     known_models: &[String],
     events: &[Arrived],
 ) -> Result<Vec<Recorded>, StoreError> {
+    record_as(Origin::Live, pool, workflow_id, known_models, events).await
+}
+
+/// Records events of the past: runs that they make are marked as analysed in the transaction that makes
+/// them, so that no trigger, however close behind, can count one of them. A run that is there already
+/// stays as it is marked: one that the pipeline logged live still counts towards its analysis.
+///
+/// Safe to repeat, as [`record`] is.
+///
+/// # Errors
+/// Those of [`record`].
+pub async fn record_history(
+    pool: &PgPool,
+    workflow_id: i64,
+    known_models: &[String],
+    events: &[Arrived],
+) -> Result<Vec<Recorded>, StoreError> {
+    record_as(Origin::History, pool, workflow_id, known_models, events).await
+}
+
+/// Where events come from, and so whether the runs that they make wait for an analysis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Live,
+    History,
+}
+
+async fn record_as(
+    origin: Origin,
+    pool: &PgPool,
+    workflow_id: i64,
+    known_models: &[String],
+    events: &[Arrived],
+) -> Result<Vec<Recorded>, StoreError> {
     let batch = Batch::of(events);
     if batch.candidates.is_empty() {
         return Ok(Vec::new());
@@ -53,7 +88,8 @@ pub async fn record(
     // A further round is needed only when a task of the batch is removed just now, which happens to
     // a task once; so the rounds end.
     loop {
-        if let Some(fates) = try_record(pool, workflow_id, known_models, events, &batch).await? {
+        let recorded = try_record(origin, pool, workflow_id, known_models, events, &batch).await?;
+        if let Some(fates) = recorded {
             return Ok(batch.verdicts(events, &fates));
         }
     }
@@ -61,6 +97,7 @@ pub async fn record(
 
 /// One round. `None` when a removed task would have come back to life; nothing is stored then.
 async fn try_record(
+    origin: Origin,
     pool: &PgPool,
     workflow_id: i64,
     known_models: &[String],
@@ -75,6 +112,9 @@ async fn try_record(
     let folded = fold(new.map(|(arrived, _)| *arrived), known_models);
     if folded.tasks.is_empty() {
         return Ok(Some(fates));
+    }
+    if origin == Origin::History {
+        import::begin_analysed(&mut transaction, workflow_id, &folded.tasks).await?;
     }
     let tasks = task_log_write::upsert_tasks(&mut transaction, workflow_id, &folded.tasks).await?;
     // Only now are the task rows locked, so that no cleanup can remove them any more.

@@ -131,10 +131,36 @@ impl TaskLogger {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
+        Self::begin(pool, clock, workflows, limits, tasks, stop, false)
+    }
+
+    /// A logger of the past: like [`TaskLogger::start`], but runs that its events make are marked as
+    /// analysed from the first moment, so that they open no analysis.
+    #[must_use]
+    pub fn start_for_history(
+        pool: PgPool,
+        clock: Arc<dyn Clock>,
+        workflows: Arc<dyn WorkflowDirectory>,
+        limits: LoggerLimits,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self::begin(pool, clock, workflows, limits, tasks, stop, true)
+    }
+
+    fn begin(
+        pool: PgPool,
+        clock: Arc<dyn Clock>,
+        workflows: Arc<dyn WorkflowDirectory>,
+        limits: LoggerLimits,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+        history: bool,
+    ) -> Self {
         let (queue, waiting) = mpsc::unbounded_channel();
         let queue_kib_max = limits.queue_kib_max.max(1);
         let touched = Touched::default();
-        let writer = Writer::new(pool, Arc::clone(&clock), limits, touched.clone());
+        let writer = Writer::new(pool, Arc::clone(&clock), limits, touched.clone(), history);
         tasks.spawn(writer.run(waiting, stop));
         Self {
             queue,

@@ -12,7 +12,7 @@ use super::fold::Arrived;
 use super::logger::{LoggerLimits, Touched, WorkflowInfo};
 use crate::clock::Clock;
 use crate::store::StoreError;
-use crate::store::task_log::{Recorded, record};
+use crate::store::task_log::{Recorded, record, record_history};
 
 type Answer = Result<Vec<Recorded>, Arc<StoreError>>;
 
@@ -31,6 +31,7 @@ pub(super) struct Writer {
     clock: Arc<dyn Clock>,
     limits: LoggerLimits,
     touched: Touched,
+    history: bool,
 }
 
 impl Writer {
@@ -39,8 +40,15 @@ impl Writer {
         clock: Arc<dyn Clock>,
         limits: LoggerLimits,
         touched: Touched,
+        history: bool,
     ) -> Self {
-        Self { pool, clock, limits, touched }
+        Self {
+            pool,
+            clock,
+            limits,
+            touched,
+            history,
+        }
     }
 
     /// Writes until there is no logger left, or until `stop` is cancelled and the queue is empty.
@@ -125,7 +133,12 @@ impl Writer {
         let workflow_id = workflow.workflow_id;
         let mut retries = 0;
         loop {
-            match record(&self.pool, workflow_id, &workflow.models, events).await {
+            let recorded = if self.history {
+                record_history(&self.pool, workflow_id, &workflow.models, events).await
+            } else {
+                record(&self.pool, workflow_id, &workflow.models, events).await
+            };
+            match recorded {
                 Ok(verdicts) => {
                     if verdicts.contains(&Recorded::Accepted) {
                         self.touched.add(workflow_id);
