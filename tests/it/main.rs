@@ -6,6 +6,7 @@ mod analytics;
 mod architecture;
 mod costs;
 mod real_scores;
+mod restart;
 mod retention;
 mod stepping;
 mod task_log;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod events;
+pub mod site;
 pub mod stage;
 
 pub use cluster::{database, database_url};

@@ -1,0 +1,361 @@
+//! A site: the real binary on a database of its own, with a Claude on loopback, to be killed at will.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mathesis::stand_in::claude::{ClaudeStandIn, Reply, StandInSettings};
+use serde_json::{Value, json};
+use sqlx::{PgPool, Postgres, Transaction};
+use tempfile::TempDir;
+
+use super::cluster::database_url;
+use super::stage::{NANO, WAN};
+use super::{TaskRun, analysis_answer, edit_answer};
+
+/// How long a condition is awaited before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The real binary, its database, its Claude and its folder.
+pub struct Site {
+    pub pool: PgPool,
+    url: String,
+    folder: TempDir,
+    claude: ClaudeStandIn,
+    asked: Arc<Asked>,
+    server: Mutex<Option<Child>>,
+    port: u16,
+    http: reqwest::Client,
+    next_task: AtomicU32,
+}
+
+/// A task that drew a slot, and what it was told.
+pub struct Drawn {
+    task: String,
+    model: &'static str,
+    told: Value,
+}
+
+#[derive(Default)]
+struct Asked {
+    analyses: AtomicU32,
+    generations: AtomicU32,
+    hang: AtomicU32,
+    slow: AtomicU32,
+}
+
+impl Site {
+    /// A site whose server is not started yet. Claude finds one pattern and improves each document.
+    pub async fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = database_url().await;
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        write_site(&folder);
+        let asked = Arc::new(Asked::default());
+        let responder = Arc::clone(&asked);
+        let settings = StandInSettings { api_key: "sk-test".to_owned(), port: 0 };
+        let claude = ClaudeStandIn::start(settings, move |request: &Value| responder.answer(request))
+            .await
+            .expect("the stand-in starts");
+        Self {
+            pool: PgPool::connect(&url).await.expect("the database answers"),
+            url,
+            folder,
+            claude,
+            asked,
+            server: Mutex::new(None),
+            port: free_port(),
+            http: reqwest::Client::builder().timeout(PATIENCE).build().expect("a client"),
+            next_task: AtomicU32::new(1),
+        }
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub async fn start(&self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("server.log"))
+            .expect("the log opens");
+        let child = Command::new(env!("CARGO_BIN_EXE_mathesis"))
+            .args(["serve", "--port", &self.port.to_string()])
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.folder.path())
+            .env("DATABASE_URL", &self.url)
+            .env("ANTHROPIC_BASE_URL", self.claude.base_url())
+            .env("ANTHROPIC_API_KEY", "sk-test")
+            .env("MATHESIS_WORKFLOWS", self.folder.path().join("workflows"))
+            .env("MATHESIS_CONNECTIONS_MAX", "8")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        *self.server.lock().expect("no test panicked with it") = Some(child);
+        let ready = format!("http://127.0.0.1:{}/readyz", self.port);
+        until("the server is ready", || async {
+            self.http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+    }
+
+    /// Kills the server with SIGKILL, as a crash would.
+    pub fn kill(&self) {
+        let child = self.server.lock().expect("no test panicked with it").take();
+        if let Some(mut child) = child {
+            child.kill().expect("the server can be killed");
+            child.wait().expect("the server is gone");
+        }
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/v1/workflows/image-editing{path}", self.port)
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let answer =
+            self.http.post(self.address(path)).json(&body).send().await.expect("the server answers");
+        let status = answer.status();
+        let body: Value = answer.json().await.expect("the answer is JSON");
+        assert!(status.is_success(), "{path}: {status} {body}");
+        body
+    }
+
+    pub async fn assign(&self, task: &str, model: &str) -> Value {
+        let path = format!("/tasks/{task}/assignments/{model}");
+        let answer = self.http.put(self.address(&path)).send().await.expect("the server answers");
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.json().await.expect("the answer is JSON")
+    }
+
+    pub async fn complete_tasks(&self, from: usize, to: usize) {
+        for n in from..=to {
+            let run = TaskRun::new(format!("task-{n}"), &[(WAN, 0, 7), (NANO, 0, 7)]);
+            self.post("/events", Value::Array(run.events())).await;
+        }
+    }
+
+    /// Fills that many more slots of both models' decks and reports their scores; the candidate is
+    /// better.
+    pub async fn play_test(&self, slots: usize) {
+        for drawn in self.draw_slots(slots).await {
+            self.report(&drawn).await;
+        }
+    }
+
+    /// Draws that many slots of both models' decks, without reporting a score yet. A task that asks
+    /// before this process has heard of the test gets no slot, as it should, and is left alone.
+    pub async fn draw_slots(&self, slots: usize) -> Vec<Drawn> {
+        let mut drawn = Vec::new();
+        let asked_until = std::time::Instant::now() + PATIENCE;
+        for model in [WAN, NANO] {
+            let wanted = drawn.len() + slots;
+            while drawn.len() < wanted {
+                assert!(std::time::Instant::now() < asked_until, "no slots are dealt");
+                let task = format!("test-{}", self.next_task.fetch_add(1, Ordering::SeqCst));
+                let told = self.assign(&task, model).await;
+                if told["arm"].is_string() {
+                    drawn.push(Drawn { task, model, told });
+                }
+            }
+        }
+        drawn
+    }
+
+    /// Reports what the pipeline made of a task that drew a slot.
+    pub async fn report(&self, drawn: &Drawn) {
+        let version = drawn.told["version"].as_i64().and_then(|v| i32::try_from(v).ok());
+        let score = if drawn.told["arm"] == "candidate" { 9 } else { 7 };
+        let attempt = (drawn.model, version.expect("a version"), score);
+        let run = TaskRun::new(drawn.task.clone(), &[attempt]);
+        self.post("/events", Value::Array(run.events())).await;
+    }
+
+    /// Lifts every hold behind the program's back.
+    pub async fn lift_holds(&self) {
+        sqlx::query("UPDATE holds SET lifted_at = now(), lifted_by = 'the test' WHERE lifted_at IS NULL")
+            .execute(&self.pool)
+            .await
+            .expect("the holds are lifted");
+    }
+
+    pub async fn operate(&self, operation: &str) {
+        self.post(&format!("/cycles/1/{operation}"), json!({ "reason": "for the test" })).await;
+    }
+
+    pub async fn until_state(&self, state: &str) {
+        until(state, || async { self.state_of(1).await == state }).await;
+    }
+
+    pub async fn state_of(&self, cycle: i64) -> String {
+        sqlx::query_scalar("SELECT state FROM cycles WHERE number = $1")
+            .bind(cycle)
+            .fetch_one(&self.pool)
+            .await
+            .expect("the cycle is there")
+    }
+
+    /// Locks the open cycle from outside, so that the next checkpoint waits just before it.
+    pub async fn lock_cycle(&self) -> Transaction<'static, Postgres> {
+        let mut lock = self.pool.begin().await.expect("a transaction");
+        sqlx::query("SELECT FROM cycles WHERE number = 1 FOR UPDATE")
+            .execute(&mut *lock)
+            .await
+            .expect("the cycle is locked");
+        lock
+    }
+
+    /// Waits until the server stands before the checkpoint that `lock_cycle` keeps it from.
+    pub async fn until_blocked(&self) {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                      WHERE datname = current_database() AND wait_event_type = 'Lock'
+                        AND query LIKE '%FROM cycles%FOR UPDATE%'";
+        until("the checkpoint waits", || async {
+            let blocked: i64 =
+                sqlx::query_scalar(waits).fetch_one(&self.pool).await.expect("an answer");
+            blocked > 0
+        })
+        .await;
+    }
+
+    /// From now on Claude takes the question and never answers, until it is told to again.
+    pub fn claude_hangs(&self, hangs: bool) {
+        self.asked.hang.store(u32::from(hangs), Ordering::SeqCst);
+    }
+
+    /// From now on Claude takes its time before it answers.
+    pub fn claude_is_slow(&self) {
+        self.asked.slow.store(1, Ordering::SeqCst);
+    }
+
+    pub fn analyses(&self) -> u32 {
+        self.asked.analyses.load(Ordering::SeqCst)
+    }
+
+    pub fn generations(&self) -> u32 {
+        self.asked.generations.load(Ordering::SeqCst)
+    }
+
+    pub async fn until_asked(&self, analyses: u32, generations: u32) {
+        until("Claude is asked", || async {
+            self.analyses() >= analyses && self.generations() >= generations
+        })
+        .await;
+    }
+
+    pub async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.expect("an answer")
+    }
+
+    pub async fn decks(&self) -> Vec<(String, i32, String)> {
+        sqlx::query_as("SELECT model_name, slot, arm FROM deck_slots WHERE cycle = 1 ORDER BY 1, 2")
+            .fetch_all(&self.pool)
+            .await
+            .expect("the decks")
+    }
+
+    pub async fn walk(&self) -> Vec<String> {
+        sqlx::query_scalar("SELECT to_state FROM cycle_transitions WHERE cycle = 1 ORDER BY seq")
+            .fetch_all(&self.pool)
+            .await
+            .expect("the history")
+    }
+
+    pub fn backups(&self, model: &str) -> usize {
+        std::fs::read_dir(self.config(model))
+            .expect("the folder is there")
+            .filter(|entry| {
+                let name = entry.as_ref().expect("an entry").file_name();
+                name.to_string_lossy().starts_with("backup_")
+            })
+            .count()
+    }
+
+    fn config(&self, model: &str) -> PathBuf {
+        self.folder.path().join("config/deep_research").join(model)
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            println!("--- the server's log\n{}", self.log());
+        }
+    }
+}
+
+impl Asked {
+    fn answer(&self, request: &Value) -> Reply {
+        let schema = &request["output_config"]["format"]["schema"]["properties"];
+        let is_analysis = schema.get("patterns").is_some();
+        if is_analysis {
+            self.analyses.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.generations.fetch_add(1, Ordering::SeqCst);
+        }
+        if self.hang.load(Ordering::SeqCst) == 1 {
+            return Reply::Hang;
+        }
+        let reply = Reply::Text(if is_analysis {
+            analysis_answer(&["task-1"]).to_string()
+        } else {
+            edit_answer("Name what must stay unchanged.").to_string()
+        });
+        if self.slow.load(Ordering::SeqCst) == 1 {
+            return Reply::Slowly { delay: Duration::from_secs(2), reply: Box::new(reply) };
+        }
+        reply
+    }
+}
+
+fn write_site(folder: &TempDir) {
+    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("workflows/image-editing");
+    copy(&shipped, &folder.path().join("workflows/image-editing"));
+    for model in [WAN, NANO] {
+        let config = folder.path().join("config/deep_research").join(model);
+        std::fs::create_dir_all(&config).expect("the folder can be made");
+        std::fs::write(config.join("activation.txt"), "You enhance prompts.\n").expect("written");
+        std::fs::write(config.join("research.md"), "# Research\n\n## Works\nShort.\n").expect("written");
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("the folder can be made");
+    for entry in std::fs::read_dir(from).expect("the folder reads") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("the file is copied");
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Awaits a condition of another process, which can only be asked for again and again.
+pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let asked_until = std::time::Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(std::time::Instant::now() < asked_until, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Gives a lock back.
+pub async fn unlock(lock: Transaction<'static, Postgres>) {
+    lock.rollback().await.expect("the lock is given back");
+}
+
