@@ -178,7 +178,7 @@ pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
 /// browser: another name that resolves to loopback, or another site's origin.
 fn refuse_strangers(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let host = uri.authority().map(|it| it.as_str()).or_else(|| text(header::HOST));
+    let host = uri.authority().map(axum::http::uri::Authority::as_str).or_else(|| text(header::HOST));
     let own_name = host.is_none_or(is_loopback);
     let own_origin = text(header::ORIGIN).is_none_or(|origin| {
         origin.split_once("://").is_some_and(|(_, authority)| is_loopback(authority))

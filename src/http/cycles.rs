@@ -202,8 +202,11 @@ pub async fn calls(
     PathOf((workflow, number)): PathOf<(String, i64)>,
 ) -> Result<Json<Calls>, Problem> {
     let workflow = existing(&app, &workflow, number).await?;
-    let calls =
+    let mut calls =
         claude_calls::of_cycle(app.engine.store.pool(), workflow.workflow_id, number).await?;
+    for call in &mut calls {
+        call.cost_usd = call.cost_usd.map(|cost| cost.normalize());
+    }
     let cost_usd = calls.iter().filter_map(|call| call.cost_usd).sum();
     Ok(Json(Calls { cycle: number, cost_usd, calls }))
 }

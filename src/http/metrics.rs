@@ -80,6 +80,9 @@ fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
+/// A gauge's name, its help, and how it is read off a workflow.
+type Gauge = (&'static str, &'static str, fn(&Standing) -> String);
+
 #[derive(Debug)]
 struct Standing {
     workflow: String,
@@ -98,7 +101,6 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Proble
     let standings = standings(&app).await?;
     let mut page = Page::default();
     app.requests.write(&mut page);
-    type Gauge = (&'static str, &'static str, fn(&Standing) -> String);
     let gauges: [Gauge; 4] = [
         ("mathesis_cycle_number", "The number of the open cycle.", |it| it.cycle.to_string()),
         ("mathesis_holds_standing", "Holds on the open cycle and its workflow.", |it| it.holds.to_string()),
@@ -110,7 +112,7 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Proble
         (
             "mathesis_claude_cost_usd_month",
             "What Claude cost this month in the workflow's time zone, US dollars, running calls by estimate.",
-            |it| it.cost_usd.to_string(),
+            |it| it.cost_usd.normalize().to_string(),
         ),
     ];
     page.head("mathesis_cycle_state", "gauge", "1 for the state that the open cycle is in.");

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long requests in flight may go on after the stop.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(4);
 /// How long to wait when the process is out of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -23,7 +23,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 pub struct Stopping(pub CancellationToken);
 
 /// Serves until `stop` is cancelled. Then no further connection is taken, idle ones are closed, and
-/// requests in flight get five seconds to finish. What a request had committed by then stays.
+/// requests in flight get four seconds to finish. What a request had committed by then stays. Dropping
+/// the future instead cuts every connection off.
 ///
 /// # Errors
 /// An [`io::Error`] when the listener itself is broken; a broken connection ends alone.
@@ -32,6 +33,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     let router = router.layer(Extension(Stopping(stop.clone())));
     let connections = TaskTracker::new();
     let kill = CancellationToken::new();
+    let _cut_off_when_dropped = kill.clone().drop_guard();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,

@@ -5,6 +5,7 @@ mod support;
 mod analytics;
 mod architecture;
 mod costs;
+mod http;
 mod real_scores;
 mod restart;
 mod retention;

@@ -1,0 +1,125 @@
+//! The interface over HTTP against a real database: who may call what, what bad input comes to, and
+//! what is stored after it.
+
+mod bad_input;
+mod browser;
+mod calls;
+mod listener;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use mathesis::http::{App, HttpSettings, router};
+use mathesis::store::keys::{self, Role};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use crate::support::{Stage, stage::noon};
+
+/// A stage with its interface.
+struct Site {
+    stage: Stage,
+    router: Router,
+}
+
+/// An answer, read whole.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Site {
+    async fn with(open: bool) -> Self {
+        let stage = Stage::new().await;
+        let app = App::new(
+            stage.engine.clone(),
+            stage.assigner.clone(),
+            stage.logger.clone(),
+            HttpSettings { open },
+        );
+        Self { stage, router: router(app) }
+    }
+
+    /// A site without keys, on loopback.
+    async fn open() -> Self {
+        Self::with(true).await
+    }
+
+    /// A site that asks for keys.
+    async fn closed() -> Self {
+        Self::with(false).await
+    }
+
+    async fn key(&self, name: &str, role: Role) -> String {
+        keys::create(self.stage.pool(), name, role, "test", noon()).await.expect("the key is made")
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("the router answers");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 64 << 20).await.expect("the answer reads");
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(body.to_vec()).expect("the answer is UTF-8"),
+        }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: impl Into<Body>) -> Answer {
+        self.send(request(method, path).body(body.into()).expect("a request")).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, "").await
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
+        self.call("POST", path, body).await
+    }
+
+    /// How many rows the task log has.
+    async fn rows_logged(&self) -> i64 {
+        sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM tasks) + (SELECT count(*) FROM attempts)
+                  + (SELECT count(*) FROM task_events)",
+        )
+        .fetch_one(self.stage.pool())
+        .await
+        .expect("the database answers")
+    }
+}
+
+fn request(method: &str, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path)
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+
+    /// Status and code of a problem.
+    #[track_caller]
+    fn problem(&self) -> (u16, String) {
+        let kind = self.headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or(""));
+        assert_eq!(kind, Some("application/problem+json"), "{} {}", self.status, self.text);
+        let json = self.json();
+        assert_eq!(json["status"], self.status.as_u16(), "{json}");
+        for member in ["title", "detail"] {
+            assert!(json[member].as_str().is_some_and(|text| text.len() > 10), "{json}");
+        }
+        for secret in ["SELECT", "INSERT", "mth_", "secret_hash"] {
+            assert!(!self.text.contains(secret), "{json}");
+        }
+        (self.status.as_u16(), json["code"].as_str().unwrap_or("").to_owned())
+    }
+
+    #[track_caller]
+    fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
+        self.json()
+    }
+}
+
+const EVENTS: &str = "/v1/workflows/image-editing/events";
