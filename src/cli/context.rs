@@ -158,7 +158,7 @@ fn engine(store: Store, registry: Registry) -> Engine {
         registry,
         worker_id: Uuid::now_v7(),
         settings: Arc::new(EngineSettings {
-            root: PathBuf::from("."),
+            root: PathBuf::new(),
             host: server::host_name(),
             lease: Duration::from_secs(60),
             shutdown_grace: Duration::ZERO,

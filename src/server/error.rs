@@ -30,6 +30,14 @@ pub enum StartError {
         /// What it said last.
         cause: String,
     },
+    /// The given database answers and lets nobody in.
+    #[error("the database at {address} refuses the connection: {cause}. Nothing was changed. See that DATABASE_URL has the right user, password and database")]
+    Refused {
+        /// Its address, without the password.
+        address: String,
+        /// What it said.
+        cause: String,
+    },
     /// The database answers and will not do.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -92,7 +100,7 @@ impl StartError {
     #[must_use]
     pub fn is_about_reaching_the_database(&self) -> bool {
         match self {
-            Self::Postgres(_) | Self::Unreachable { .. } => true,
+            Self::Postgres(_) | Self::Unreachable { .. } | Self::Refused { .. } => true,
             Self::Store(error) => error.is_transient(),
             Self::Registry { cause: RegistryError::Store(error), .. } => error.is_transient(),
             Self::Key(KeyError::Store(error)) => error.is_transient(),
