@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::error::StartError;
-use crate::postgres::{self, Access, Binaries, PostgresError, Purpose, SearchInputs, ServerOptions};
+use crate::postgres::{
+    self, Access, Binaries, PostgresError, Purpose, SearchInputs, ServerOptions,
+};
 use crate::settings::{Secret, Settings, shown_url};
 use crate::store::schema::{self, SchemaStanding};
 use crate::store::{Store, StoreError};
@@ -70,12 +72,20 @@ impl Database {
     }
 
     fn given(settings: &Settings, url: &Secret) -> Self {
-        Self { url: url.clone(), home: settings.home.clone(), private: None }
+        Self {
+            url: url.clone(),
+            home: settings.home.clone(),
+            private: None,
+        }
     }
 
     fn private(settings: &Settings, access: Access) -> Self {
         let url = Secret::new(access.url());
-        Self { url, home: settings.home.clone(), private: Some(access) }
+        Self {
+            url,
+            home: settings.home.clone(),
+            private: Some(access),
+        }
     }
 
     /// The address for sqlx and psql.
@@ -110,7 +120,11 @@ impl Database {
 
     /// Where a private server writes its log.
     pub(super) fn log(&self) -> String {
-        self.home.join("postgres").join("server.log").display().to_string()
+        self.home
+            .join("postgres")
+            .join("server.log")
+            .display()
+            .to_string()
     }
 
     /// Connects, waiting for a given database that is not up yet.
@@ -130,7 +144,10 @@ impl Database {
                 Ok(store) => return Ok(store),
                 Err(Attempt::NotUp(cause)) => cause,
                 Err(Attempt::Refused(cause)) => {
-                    return Err(StartError::Refused { address: self.described(), cause });
+                    return Err(StartError::Refused {
+                        address: self.described(),
+                        cause,
+                    });
                 }
                 Err(Attempt::Unfit(error)) => return Err(error.into()),
             };
@@ -143,8 +160,12 @@ impl Database {
             }
             if !told {
                 told = true;
-                tracing::warn!(database.address = self.described(), error = cause,
-                    "the database cannot be reached yet; trying for up to {} s", patience.as_secs());
+                tracing::warn!(
+                    database.address = self.described(),
+                    error = cause,
+                    "the database cannot be reached yet; trying for up to {} s",
+                    patience.as_secs()
+                );
             }
             sleep(REACH_POLL).await;
         }
