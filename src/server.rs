@@ -60,7 +60,7 @@ impl ServerOptions {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            root: PathBuf::from("."),
+            root: PathBuf::new(),
             clock: Arc::new(SystemClock),
             claude: None,
             pause: Arc::new(TimerPause),

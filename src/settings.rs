@@ -35,7 +35,12 @@ const fn setting(
     default: &'static str,
     meaning: &'static str,
 ) -> Setting {
-    Setting { name, flag, default, meaning }
+    Setting {
+        name,
+        flag,
+        default,
+        meaning,
+    }
 }
 
 /// Every setting.
@@ -307,10 +312,16 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
         dotenv: &HashMap<String, String>,
     ) -> Result<Self, SettingsError> {
-        let sources = Sources { environment, dotenv };
+        let sources = Sources {
+            environment,
+            dotenv,
+        };
         let platform_port = sources.of_environment("PORT").is_some();
         let port = sources.parse("PORT", "a port number, 0 to 65535")?;
-        let named_host = flags.bind.or(sources.parse("MATHESIS_HOST", "an IP address such as 127.0.0.1, 0.0.0.0 or ::")?);
+        let named_host = flags.bind.or(sources.parse(
+            "MATHESIS_HOST",
+            "an IP address such as 127.0.0.1, 0.0.0.0 or ::",
+        )?);
         let host = match named_host {
             Some(address) => Host::Given(address),
             None if flags.port.is_none() && platform_port => Host::Platform,
@@ -341,11 +352,19 @@ impl Settings {
                 .unwrap_or_else(|| "https://api.anthropic.com".to_owned()),
             log: sources.get("MATHESIS_LOG"),
             log_format: sources.log_format()?,
-            shutdown_grace: Duration::from_secs(
-                sources.within("MATHESIS_SHUTDOWN_GRACE_SECONDS", 0, 3600, 20)?,
-            ),
-            connections_max: u32::try_from(sources.within("MATHESIS_CONNECTIONS_MAX", 4, 200, 16)?)
-                .unwrap_or(16),
+            shutdown_grace: Duration::from_secs(sources.within(
+                "MATHESIS_SHUTDOWN_GRACE_SECONDS",
+                0,
+                3600,
+                20,
+            )?),
+            connections_max: u32::try_from(sources.within(
+                "MATHESIS_CONNECTIONS_MAX",
+                4,
+                200,
+                16,
+            )?)
+            .unwrap_or(16),
         })
     }
 }
@@ -361,7 +380,11 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
     }
 
     fn get(&self, name: &str) -> Option<String> {
-        let written = || self.dotenv.get(name).filter(|value| !value.trim().is_empty());
+        let written = || {
+            self.dotenv
+                .get(name)
+                .filter(|value| !value.trim().is_empty())
+        };
         self.of_environment(name).or_else(|| written().cloned())
     }
 
@@ -374,7 +397,9 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
         name: &'static str,
         expected: &str,
     ) -> Result<Option<T>, SettingsError> {
-        let Some(value) = self.get(name) else { return Ok(None) };
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
         let parsed = value.trim().parse().map_err(|_| SettingsError::Invalid {
             name,
             expected: expected.to_owned(),
@@ -383,17 +408,29 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
         Ok(Some(parsed))
     }
 
-    fn within(&self, name: &'static str, least: u64, most: u64, default: u64) -> Result<u64, SettingsError> {
+    fn within(
+        &self,
+        name: &'static str,
+        least: u64,
+        most: u64,
+        default: u64,
+    ) -> Result<u64, SettingsError> {
         let expected = format!("a whole number from {least} to {most}");
         let number = self.parse(name, &expected)?.unwrap_or(default);
         if (least..=most).contains(&number) {
             return Ok(number);
         }
-        Err(SettingsError::Invalid { name, value: number.to_string(), expected })
+        Err(SettingsError::Invalid {
+            name,
+            value: number.to_string(),
+            expected,
+        })
     }
 
     fn database_url(&self, name: &'static str) -> Result<Option<Secret>, SettingsError> {
-        self.get(name).map(|url| database_url(name, url)).transpose()
+        self.get(name)
+            .map(|url| database_url(name, url))
+            .transpose()
     }
 
     fn claude_key(&self) -> Result<Option<ApiKey>, SettingsError> {
@@ -402,16 +439,23 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
             name,
             problem: error.to_string(),
         };
-        self.get(name).map(|key| ApiKey::new(key).map_err(invalid)).transpose()
+        self.get(name)
+            .map(|key| ApiKey::new(key).map_err(invalid))
+            .transpose()
     }
 
     fn bootstrap_key(&self) -> Result<Option<Secret>, SettingsError> {
         let name = "MATHESIS_BOOTSTRAP_KEY";
-        let Some(key) = self.get(name) else { return Ok(None) };
+        let Some(key) = self.get(name) else {
+            return Ok(None);
+        };
         let key = key.trim();
         if key.len() < 16 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let problem = "it needs at least 16 letters, digits and signs, without spaces; `openssl rand -hex 32` makes one";
-            return Err(SettingsError::InvalidSecret { name, problem: problem.to_owned() });
+            return Err(SettingsError::InvalidSecret {
+                name,
+                problem: problem.to_owned(),
+            });
         }
         Ok(Some(Secret::new(key)))
     }
@@ -436,7 +480,10 @@ fn database_url(name: &'static str, url: String) -> Result<Secret, SettingsError
         return Ok(Secret::new(url));
     }
     let problem = "it must begin with postgres:// or postgresql://, such as postgres://user:password@host:5432/database";
-    Err(SettingsError::InvalidSecret { name, problem: problem.to_owned() })
+    Err(SettingsError::InvalidSecret {
+        name,
+        problem: problem.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -449,43 +496,71 @@ mod tests {
         dotenv: &[(&str, &str)],
     ) -> Result<Settings, SettingsError> {
         let map = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
         };
         let environment = map(environment);
         Settings::read(flags, |name| environment.get(name).cloned(), &map(dotenv))
     }
 
     fn refusal(name: &str, value: &str) -> String {
-        read(Flags::default(), &[(name, value)], &[]).expect_err("a refusal").to_string()
+        read(Flags::default(), &[(name, value)], &[])
+            .expect_err("a refusal")
+            .to_string()
     }
 
     #[test]
     fn flags_win_over_the_environment_and_that_over_dotenv_and_that_over_the_default() {
-        let flags = || Flags { port: Some(1), ..Flags::default() };
-        let port = |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().port;
+        let flags = || Flags {
+            port: Some(1),
+            ..Flags::default()
+        };
+        let port =
+            |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().port;
         assert_eq!(port(flags(), &[("PORT", "2")], &[("PORT", "3")]), 1);
-        assert_eq!(port(Flags::default(), &[("PORT", "2")], &[("PORT", "3")]), 2);
+        assert_eq!(
+            port(Flags::default(), &[("PORT", "2")], &[("PORT", "3")]),
+            2
+        );
         assert_eq!(port(Flags::default(), &[], &[("PORT", "3")]), 3);
         assert_eq!(port(Flags::default(), &[], &[]), DEFAULT_PORT);
     }
 
     #[test]
     fn an_empty_value_is_no_value() {
-        let settings = read(Flags::default(), &[("DATABASE_URL", ""), ("PORT", " ")], &[]).unwrap();
+        let settings = read(
+            Flags::default(),
+            &[("DATABASE_URL", ""), ("PORT", " ")],
+            &[],
+        )
+        .unwrap();
         assert_eq!((settings.database_url, settings.port), (None, DEFAULT_PORT));
     }
 
     #[test]
     fn a_port_from_the_platform_opens_every_address_to_a_server_with_a_key_only() {
-        let host = |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().host;
+        let host =
+            |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().host;
         let platform = host(Flags::default(), &[("PORT", "80")], &[]);
         assert_eq!(platform, Host::Platform);
         assert!(platform.address(true).is_unspecified());
         assert!(platform.address(false).is_loopback());
-        assert_eq!(host(Flags::default(), &[], &[("PORT", "80")]), Host::Loopback);
-        let flag = Flags { port: Some(80), ..Flags::default() };
+        assert_eq!(
+            host(Flags::default(), &[], &[("PORT", "80")]),
+            Host::Loopback
+        );
+        let flag = Flags {
+            port: Some(80),
+            ..Flags::default()
+        };
         assert_eq!(host(flag, &[("PORT", "80")], &[]), Host::Loopback);
-        let named = host(Flags::default(), &[("PORT", "80"), ("MATHESIS_HOST", "::1")], &[]);
+        let named = host(
+            Flags::default(),
+            &[("PORT", "80"), ("MATHESIS_HOST", "::1")],
+            &[],
+        );
         assert!(named.address(true).is_loopback());
     }
 
@@ -502,7 +577,10 @@ mod tests {
             &[],
         );
         assert!(!format!("{settings:?}").contains("hush"));
-        assert_eq!(shown_url("postgres://u:hu@sh@db:5432/x?password=hush"), "postgres://db:5432/x");
+        assert_eq!(
+            shown_url("postgres://u:hu@sh@db:5432/x?password=hush"),
+            "postgres://db:5432/x"
+        );
     }
 
     #[test]
@@ -519,9 +597,19 @@ mod tests {
     fn every_setting_stands_in_the_manual() {
         let manual = include_str!("../docs/operations.md");
         for setting in ALL {
-            let flag = if setting.flag.is_empty() { String::new() } else { format!("`{}`", setting.flag) };
-            let row = format!("| `{}` | {flag} | {} | {} |", setting.name, setting.default, setting.meaning);
-            assert!(manual.contains(&row), "docs/operations.md lacks this row:\n{row}");
+            let flag = if setting.flag.is_empty() {
+                String::new()
+            } else {
+                format!("`{}`", setting.flag)
+            };
+            let row = format!(
+                "| `{}` | {flag} | {} | {} |",
+                setting.name, setting.default, setting.meaning
+            );
+            assert!(
+                manual.contains(&row),
+                "docs/operations.md lacks this row:\n{row}"
+            );
         }
     }
 }

@@ -65,7 +65,10 @@ impl Context {
         database: &Database,
         need: Need,
     ) -> Result<Engine, Failure> {
-        let modest = Settings { connections_max: CONNECTIONS_MAX, ..settings.clone() };
+        let modest = Settings {
+            connections_max: CONNECTIONS_MAX,
+            ..settings.clone()
+        };
         let store = database.connect(&modest, PATIENCE).await?;
         if database.is_owned() || need == Need::MayBegin {
             server::migrate(&store).await?;
@@ -89,13 +92,20 @@ impl Context {
         let all = self.engine.registry.all();
         let names: Vec<&str> = all.iter().map(Workflow::name).collect();
         if let Some(name) = &of.workflow {
-            return all.iter().find(|known| known.name() == name).cloned().ok_or_else(|| {
-                Failure::not_found(if names.is_empty() {
-                    NO_WORKFLOW.to_owned()
-                } else {
-                    format!("there is no workflow {name:?}; there is {}", names.join(", "))
-                })
-            });
+            return all
+                .iter()
+                .find(|known| known.name() == name)
+                .cloned()
+                .ok_or_else(|| {
+                    Failure::not_found(if names.is_empty() {
+                        NO_WORKFLOW.to_owned()
+                    } else {
+                        format!(
+                            "there is no workflow {name:?}; there is {}",
+                            names.join(", ")
+                        )
+                    })
+                });
         }
         match all.as_slice() {
             [] => Err(Failure::not_found(NO_WORKFLOW)),
@@ -119,8 +129,14 @@ impl Context {
         cycle: Option<i64>,
     ) -> Result<(), Failure> {
         let name = who.name();
-        let operator = Operator { name: &name, reason: who.reason.as_deref(), cycle };
-        let performed = operation.perform(&self.engine, workflow.workflow_id, operator).await?;
+        let operator = Operator {
+            name: &name,
+            reason: who.reason.as_deref(),
+            cycle,
+        };
+        let performed = operation
+            .perform(&self.engine, workflow.workflow_id, operator)
+            .await?;
         output::say(&format!("{}.", capitalised(&performed.said)))
     }
 
@@ -158,7 +174,7 @@ fn engine(store: Store, registry: Registry) -> Engine {
         registry,
         worker_id: Uuid::now_v7(),
         settings: Arc::new(EngineSettings {
-            root: PathBuf::from("."),
+            root: PathBuf::new(),
             host: server::host_name(),
             lease: Duration::from_secs(60),
             shutdown_grace: Duration::ZERO,

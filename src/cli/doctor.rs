@@ -12,8 +12,8 @@ use crate::claude::cost;
 use crate::postgres::OLDEST_MAJOR;
 use crate::runtime::{Workflow, cycle_status};
 use crate::settings::{Host, Settings};
-use crate::store::schema::{self, ServerFacts};
 use crate::store::keys;
+use crate::store::schema::{self, ServerFacts};
 use crate::workflow::load::load_all;
 
 /// A clock that is further off than this makes windows, leases and tests wrong.
@@ -48,15 +48,28 @@ struct Finding {
 }
 
 fn good(check: impl Into<String>, said: impl Into<String>) -> Finding {
-    Finding { check: check.into(), health: Health::Good, said: said.into(), remedy: String::new() }
+    Finding {
+        check: check.into(),
+        health: Health::Good,
+        said: said.into(),
+        remedy: String::new(),
+    }
 }
 
 fn note(check: impl Into<String>, said: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding { check: check.into(), health: Health::Note, said: said.into(), remedy: remedy.into() }
+    Finding {
+        check: check.into(),
+        health: Health::Note,
+        said: said.into(),
+        remedy: remedy.into(),
+    }
 }
 
 fn bad(check: impl Into<String>, said: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding { health: Health::Bad, ..note(check, said, remedy) }
+    Finding {
+        health: Health::Bad,
+        ..note(check, said, remedy)
+    }
 }
 
 /// Runs the command.
@@ -96,7 +109,12 @@ fn in_words(findings: &[Finding]) -> String {
             text.push_str(&format!("       {}\n", finding.remedy));
         }
     }
-    let count = |health| findings.iter().filter(|finding| finding.health == health).count();
+    let count = |health| {
+        findings
+            .iter()
+            .filter(|finding| finding.health == health)
+            .count()
+    };
     text.push_str(&format!(
         "\n{} well, {} to note, {} wrong.\n",
         count(Health::Good),
@@ -154,7 +172,10 @@ fn of_workflows(settings: &Settings) -> Vec<Finding> {
 
 fn of_claude(settings: &Settings) -> Option<Finding> {
     Some(match &settings.anthropic_api_key {
-        Some(_) => good("Claude", format!("a key is set, for {}", settings.anthropic_base_url)),
+        Some(_) => good(
+            "Claude",
+            format!("a key is set, for {}", settings.anthropic_base_url),
+        ),
         None => note(
             "Claude",
             "ANTHROPIC_API_KEY is not set: tasks are logged and counted, and learning waits",
@@ -167,7 +188,13 @@ async fn of_database(context: &Context, settings: &Settings) -> Vec<Finding> {
     let pool = context.engine.store.pool();
     let before = context.engine.now();
     let mut findings = match schema::server_facts(pool).await {
-        Err(error) => return vec![bad("database", error.to_string(), "See that PostgreSQL is up.")],
+        Err(error) => {
+            return vec![bad(
+                "database",
+                error.to_string(),
+                "See that PostgreSQL is up.",
+            )];
+        }
         Ok(facts) => of_server(context, &facts, before, context.engine.now()),
     };
     findings.push(good("schema", "up to date"));
@@ -187,13 +214,30 @@ fn of_server(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let major = facts.version_number / 10_000;
-    let said = format!("PostgreSQL {}, {}, {}", facts.version, facts.encoding, context.database());
+    let said = format!(
+        "PostgreSQL {}, {}, {}",
+        facts.version,
+        facts.encoding,
+        context.database()
+    );
     findings.push(if u32::try_from(major).unwrap_or(0) < OLDEST_MAJOR {
-        bad("database", said, format!("Mathesis needs PostgreSQL {OLDEST_MAJOR} or later."))
+        bad(
+            "database",
+            said,
+            format!("Mathesis needs PostgreSQL {OLDEST_MAJOR} or later."),
+        )
     } else if facts.encoding != "UTF8" {
-        bad("database", said, "Create the database with ENCODING 'UTF8'.")
+        bad(
+            "database",
+            said,
+            "Create the database with ENCODING 'UTF8'.",
+        )
     } else if facts.read_only {
-        bad("database", format!("{said}, a standby that takes no writes"), "Let DATABASE_URL name the primary.")
+        bad(
+            "database",
+            format!("{said}, a standby that takes no writes"),
+            "Let DATABASE_URL name the primary.",
+        )
     } else {
         good("database", said)
     });
@@ -208,7 +252,10 @@ fn of_server(
     findings.push(if skew.num_seconds().abs() > CLOCK_SKEW_SECONDS_MAX {
         bad(
             "clock",
-            format!("this machine's clock and the database's are {} s apart", skew.num_seconds().abs()),
+            format!(
+                "this machine's clock and the database's are {} s apart",
+                skew.num_seconds().abs()
+            ),
             "Let both be set by NTP.",
         )
     } else {
@@ -247,13 +294,20 @@ async fn of_cycle(context: &Context, workflow: &Workflow) -> Vec<Finding> {
     let check = format!("cycle of {}", workflow.name());
     match cycle_status(&context.engine, workflow, None).await {
         Err(error) => vec![bad(check, error.to_string(), "")],
-        Ok(None) => vec![bad(check, "no cycle is open", "Start `mathesis serve`, which opens one.")],
+        Ok(None) => vec![bad(
+            check,
+            "no cycle is open",
+            "Start `mathesis serve`, which opens one.",
+        )],
         Ok(Some(status)) if status.holds.is_empty() => vec![good(check, status.sentence)],
         Ok(Some(status)) => status
             .holds
             .iter()
             .map(|hold| {
-                let said = format!("cycle {} is held ({}): {}", status.cycle, hold.code, hold.reason);
+                let said = format!(
+                    "cycle {} is held ({}): {}",
+                    status.cycle, hold.code, hold.reason
+                );
                 // What a person wanted is no fault; what failed is.
                 match hold.kind.as_str() {
                     "effect_failed" | "config_conflict" => bad(&check, said, &hold.remedy),

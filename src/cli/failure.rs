@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use crate::postgres::PostgresError;
 use crate::runtime::{AdvanceError, OperationError, RegistryError};
 use crate::server::StartError;
 use crate::store::StoreError;
@@ -57,7 +58,10 @@ pub struct Failure {
 
 impl Failure {
     fn new(exit: Exit, message: impl Display) -> Self {
-        Self { exit, message: message.to_string() }
+        Self {
+            exit,
+            message: message.to_string(),
+        }
     }
 
     /// It failed.
@@ -83,7 +87,10 @@ impl Failure {
     /// It failed, and what there was to say stands on the screen already.
     #[must_use]
     pub const fn told() -> Self {
-        Self { exit: Exit::Failed, message: String::new() }
+        Self {
+            exit: Exit::Failed,
+            message: String::new(),
+        }
     }
 
     /// Says it on standard error.
@@ -96,8 +103,15 @@ impl Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let exit = if error.is_transient() { Exit::Unreachable } else { Exit::Failed };
-        Self::new(exit, format!("{error}. Nothing was changed; `mathesis doctor` tells what is wrong"))
+        let exit = if error.is_transient() {
+            Exit::Unreachable
+        } else {
+            Exit::Failed
+        };
+        Self::new(
+            exit,
+            format!("{error}. Nothing was changed; `mathesis doctor` tells what is wrong"),
+        )
     }
 }
 
@@ -112,7 +126,8 @@ impl From<StartError> for Failure {
         let exit = match &error {
             StartError::Settings(_) => Exit::Usage,
             StartError::NoDatabase(_) | StartError::NoWorkflows(_) => Exit::NotFound,
-            StartError::SchemaAhead { .. }
+            StartError::Postgres(PostgresError::AlreadyOwned { .. })
+            | StartError::SchemaAhead { .. }
             | StartError::SchemaBehind { .. }
             | StartError::NeedsKey(_) => Exit::Refused,
             error if error.is_about_reaching_the_database() => Exit::Unreachable,

@@ -47,7 +47,9 @@ pub struct FileStanding {
 
 /// Runs the command.
 pub async fn run(command: FilesCommand, settings: &Settings) -> Result<(), Failure> {
-    with_context!(settings, Need::Existing, |context| status(command, &context))
+    with_context!(settings, Need::Existing, |context| status(
+        command, &context
+    ))
 }
 
 async fn status(command: FilesCommand, context: &Context) -> Result<(), Failure> {
@@ -78,7 +80,10 @@ async fn status(command: FilesCommand, context: &Context) -> Result<(), Failure>
 ///
 /// # Errors
 /// When the database cannot be read. Files that cannot be read are a standing of their own.
-pub async fn standings(context: &Context, workflow: &Workflow) -> Result<Vec<FileStanding>, Failure> {
+pub async fn standings(
+    context: &Context,
+    workflow: &Workflow,
+) -> Result<Vec<FileStanding>, Failure> {
     let engine = &context.engine;
     let folder = engine.config_folder(&workflow.definition.config_folder);
     let mut standings = Vec::new();
@@ -96,10 +101,15 @@ pub async fn standings(context: &Context, workflow: &Workflow) -> Result<Vec<Fil
             }
         });
         let (standing, said, needs_a_person) = match expected {
-            None => ("missing", "there is no active version to compare with".to_owned(), true),
+            None => (
+                "missing",
+                "there is no active version to compare with".to_owned(),
+                true,
+            ),
             Some(expected) => {
                 let (folder, model) = (folder.clone(), model.to_owned());
-                let read = tokio::task::spawn_blocking(move || research::read_model(&folder, &model));
+                let read =
+                    tokio::task::spawn_blocking(move || research::read_model(&folder, &model));
                 match read.await {
                     Ok(Ok(state)) => in_words(&research::standing(&state, &expected, false)),
                     Ok(Err(error)) => ("unreadable", error.to_string(), true),
@@ -121,26 +131,37 @@ pub async fn standings(context: &Context, workflow: &Workflow) -> Result<Vec<Fil
 
 fn in_words(standing: &Standing) -> (&'static str, String, bool) {
     let names = |files: &[research::ConfigFile]| {
-        files.iter().map(|file| file.file_name()).collect::<Vec<_>>().join(" and ")
+        files
+            .iter()
+            .map(|file| file.file_name())
+            .collect::<Vec<_>>()
+            .join(" and ")
     };
     match standing {
         Standing::InStep => ("in_step", "in step".to_owned(), false),
-        Standing::Missing(files) => {
-            ("missing", format!("{} missing; a running server writes it again", names(files)), false)
-        }
-        Standing::Stale => {
-            ("stale", "an older version; a running server brings it in step".to_owned(), false)
-        }
+        Standing::Missing(files) => (
+            "missing",
+            format!("{} missing; a running server writes it again", names(files)),
+            false,
+        ),
+        Standing::Stale => (
+            "stale",
+            "an older version; a running server brings it in step".to_owned(),
+            false,
+        ),
         Standing::HandEdited(files) => (
             "hand_edited",
-            format!("{} edited by hand, and left so; put it back, or take the edit over as a version", names(files)),
+            format!(
+                "{} edited by hand, and left so; put it back, or take the edit over as a version",
+                names(files)
+            ),
             true,
         ),
-        Standing::HalfWritten { .. } => {
-            ("half_written", "a change is under way".to_owned(), false)
-        }
-        Standing::Unmarked => {
-            ("unmarked", "the active version, not yet written by Mathesis".to_owned(), false)
-        }
+        Standing::HalfWritten { .. } => ("half_written", "a change is under way".to_owned(), false),
+        Standing::Unmarked => (
+            "unmarked",
+            "the active version, not yet written by Mathesis".to_owned(),
+            false,
+        ),
     }
 }

@@ -71,7 +71,9 @@ enum Line {
 pub async fn run(command: Import, settings: &Settings) -> Result<(), Failure> {
     // The file is opened first: a wrong name should not start a database.
     let (input, length) = open(&command.file)?;
-    with_context!(settings, Need::MayBegin, |context| import(command, input, length, &context))
+    with_context!(settings, Need::MayBegin, |context| import(
+        command, input, length, &context
+    ))
 }
 
 fn open(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
@@ -79,7 +81,10 @@ fn open(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
         return Ok((Box::new(io::stdin()), None));
     }
     let refused = |error: io::Error| {
-        let message = format!("{} cannot be read: {error}. Nothing was imported", path.display());
+        let message = format!(
+            "{} cannot be read: {error}. Nothing was imported",
+            path.display()
+        );
         match error.kind() {
             io::ErrorKind::NotFound => Failure::not_found(message),
             _ => Failure::failed(message),
@@ -88,9 +93,12 @@ fn open(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     let file = File::open(path).map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
     if metadata.is_dir() {
-        return Err(Failure::usage(format!("{} is a folder; name a file of events", path.display())));
+        return Err(Failure::usage(format!(
+            "{} is a folder; name a file of events",
+            path.display()
+        )));
     }
-    Ok((Box::new(file), metadata.is_file().then(|| metadata.len())))
+    Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
 }
 
 async fn import(
@@ -102,7 +110,11 @@ async fn import(
     let workflow = context.workflow(&command.of)?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let engine = &context.engine;
-    let begin = if command.learn { TaskLogger::start } else { TaskLogger::start_for_history };
+    let begin = if command.learn {
+        TaskLogger::start
+    } else {
+        TaskLogger::start_for_history
+    };
     let logger = begin(
         engine.store.pool().clone(),
         Arc::clone(&engine.clock),
@@ -171,13 +183,20 @@ async fn take(
     }
     let report = logger.log(workflow, events).await.map_err(|error| {
         let first = numbers.first().copied().unwrap_or_default();
-        Failure::failed(format!("{error}. Everything before line {first} is stored; run the import again for the rest"))
+        Failure::failed(format!(
+            "{error}. Everything before line {first} is stored; run the import again for the rest"
+        ))
     })?;
     counts.accepted += to_u64(report.accepted);
     counts.duplicate += to_u64(report.duplicate);
     for rejection in report.rejected {
         let number = numbers.get(rejection.index).copied().unwrap_or_default();
-        reject(counts, number, &format!("{}: {}", rejection.code, rejection.detail), bar);
+        reject(
+            counts,
+            number,
+            &format!("{}: {}", rejection.code, rejection.detail),
+            bar,
+        );
     }
     bar.inc(batch.bytes);
     bar.set_message(format!("{} events", HumanCount(counts.lines)));
@@ -186,7 +205,10 @@ async fn take(
 
 fn parse(line: Line) -> Result<TaskEvent, String> {
     let Line::Text(bytes) = line else {
-        return Err(format!("text_too_long: the line is longer than {} MiB", LINE_BYTES_MAX >> 20));
+        return Err(format!(
+            "text_too_long: the line is longer than {} MiB",
+            LINE_BYTES_MAX >> 20
+        ));
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| format!("invalid_json: {error}"))?;
     parse_event(text).map_err(|error| error.to_string())
@@ -201,7 +223,10 @@ fn reject(counts: &mut Counts, number: u64, detail: &str, bar: &ProgressBar) {
 
 fn tell(counts: &Counts, as_json: AsJson) -> Result<(), Failure> {
     if counts.rejected > REJECTED_SHOWN {
-        eprintln!("and {} more lines", HumanCount(counts.rejected - REJECTED_SHOWN));
+        eprintln!(
+            "and {} more lines",
+            HumanCount(counts.rejected - REJECTED_SHOWN)
+        );
     }
     if as_json.json {
         return output::say_json(counts);
@@ -238,13 +263,22 @@ fn read_batches(input: Box<dyn Read + Send>, batches: &mpsc::Sender<Batch>) -> i
     let mut input = BufReader::new(input);
     let mut number = 0;
     loop {
-        let mut batch = Batch { lines: Vec::new(), bytes: 0 };
+        let mut batch = Batch {
+            lines: Vec::new(),
+            bytes: 0,
+        };
         let mut held = 0;
         let ended = loop {
-            let Some((line, bytes)) = read_line(&mut input)? else { break true };
+            let Some((line, bytes)) = read_line(&mut input)? else {
+                break true;
+            };
             number += 1;
             batch.bytes += bytes;
-            let line = if number == 1 { without_mark(line) } else { line };
+            let line = if number == 1 {
+                without_mark(line)
+            } else {
+                line
+            };
             if let Line::Text(text) = &line {
                 if text.trim_ascii().is_empty() {
                     continue;
@@ -266,7 +300,10 @@ fn read_batches(input: Box<dyn Read + Send>, batches: &mpsc::Sender<Batch>) -> i
 /// The next line and how many bytes it took; a line beyond the limit is passed over.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<(Line, u64)>> {
     let mut text = Vec::new();
-    let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut text)?;
+    let read = input
+        .by_ref()
+        .take(LINE_BYTES_MAX)
+        .read_until(b'\n', &mut text)?;
     let mut bytes = to_u64(read);
     if read == 0 {
         return Ok(None);

@@ -43,7 +43,7 @@ For your own pipeline: `mathesis workflow new --from config/deep_research`, then
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused by the state, 5 no database.";
 
-/// The learning layer of a generative pipeline: watches every task, learns what works, and improves
+/// The learning layer of a generative pipeline: it watches every task, learns what works, and improves
 /// each model's prompts by itself.
 #[derive(Debug, Parser)]
 #[command(name = "mathesis", version, after_help = AFTER_HELP, max_term_width = 100, disable_help_subcommand = true)]
@@ -58,23 +58,36 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 struct Global {
     /// The PostgreSQL to use [env: DATABASE_URL] [default: a private one]
-    #[arg(long, global = true, value_name = "URL", help_heading = "Where the data is")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help_heading = "Where the data is"
+    )]
     database_url: Option<String>,
     /// Where the private PostgreSQL keeps its data [env: MATHESIS_HOME] [default: .mathesis]
-    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Where the data is")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        help_heading = "Where the data is"
+    )]
     home: Option<PathBuf>,
     /// The folder of the workflows [env: MATHESIS_WORKFLOWS] [default: workflows]
-    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Where the data is")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        help_heading = "Where the data is"
+    )]
     workflows: Option<PathBuf>,
 }
 
+// Those without words here have theirs on their own type.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show everything at work, in about a minute, on made-up tasks
     Demo(demo::Demo),
-    /// Run the server: log tasks, run the learning cycle, answer over HTTP
     Serve(serve::Serve),
-    /// Bring the database's schema up to date
     Migrate(migrate::Migrate),
     /// Make, check and show workflows
     #[command(subcommand)]
@@ -94,14 +107,11 @@ enum Command {
     /// Make, list and revoke the keys of the HTTP interface
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Take task events from a file, one JSON object a line
     Import(import::Import),
-    /// Write every task with its attempts to standard output, one JSON object a line
     Export(export::Export),
     /// Compare the models' files with their active versions
     #[command(subcommand)]
     Files(files::FilesCommand),
-    /// Check everything that Mathesis needs, and say what to do about what is wrong
     Doctor(doctor::Doctor),
 }
 
@@ -134,9 +144,15 @@ pub(crate) struct Who {
 
 impl Who {
     fn name(&self) -> String {
-        let of_environment = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
+        let of_environment = || {
+            std::env::var("USER")
+                .or_else(|_| std::env::var("LOGNAME"))
+                .ok()
+        };
         let given = self.by.clone().or_else(of_environment);
-        given.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| "operator".to_owned())
+        given
+            .filter(|name| !name.trim().is_empty())
+            .unwrap_or_else(|| "operator".to_owned())
     }
 }
 
@@ -152,7 +168,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no failure; clap knows which stream each belongs to.
-            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let code = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
             let _ = error.print();
             return code.into();
         }
@@ -179,14 +199,16 @@ fn prepare(cli: Cli) -> Result<(), Failure> {
         bind,
     };
     let dotenv = read_dotenv().map_err(Failure::usage)?;
-    let settings = Settings::read(flags, |name| std::env::var(name).ok(), &dotenv)
-        .map_err(Failure::usage)?;
+    let settings =
+        Settings::read(flags, |name| std::env::var(name).ok(), &dotenv).map_err(Failure::usage)?;
     start_logging(&settings, matches!(cli.command, Command::Serve(_)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(format!("this process could not start its threads: {error}")))?;
+        .map_err(|error| {
+            Failure::failed(format!("this process could not start its threads: {error}"))
+        })?;
     let done = runtime.block_on(dispatch(cli.command, settings));
     // A blocked read of standard input would keep the process alive.
     runtime.shutdown_background();
@@ -213,7 +235,11 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
 
 /// Logs go to standard error, so that standard output stays what was asked for.
 fn start_logging(settings: &Settings, serving: bool) -> Result<(), Failure> {
-    let default = if serving { "info,sqlx=warn" } else { "warn,sqlx=error" };
+    let default = if serving {
+        "info,sqlx=warn"
+    } else {
+        "warn,sqlx=error"
+    };
     let wanted = settings.log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(wanted).map_err(|error| {
         Failure::usage(format!(

@@ -61,8 +61,13 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
 
 fn greet(server: &Server) -> Result<(), Failure> {
     let address = server.address();
-    let names: Vec<String> =
-        server.engine().registry.all().iter().map(|workflow| workflow.name().to_owned()).collect();
+    let names: Vec<String> = server
+        .engine()
+        .registry
+        .all()
+        .iter()
+        .map(|workflow| workflow.name().to_owned())
+        .collect();
     tracing::info!(
         http.address = %address,
         http.open = server.is_open(),
@@ -92,7 +97,9 @@ impl Signals {
     fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| {
-                Failure::failed(format!("this process cannot listen for signals: {error}. Nothing was started"))
+                Failure::failed(format!(
+                    "this process cannot listen for signals: {error}. Nothing was started"
+                ))
             })
         };
         Ok(Self {

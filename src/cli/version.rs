@@ -60,7 +60,9 @@ pub enum VersionCommand {
 
 /// Runs the command.
 pub async fn run(command: VersionCommand, settings: &Settings) -> Result<(), Failure> {
-    with_context!(settings, Need::Existing, |context| carry_out(command, &context))
+    with_context!(settings, Need::Existing, |context| carry_out(
+        command, &context
+    ))
 }
 
 async fn carry_out(command: VersionCommand, context: &Context) -> Result<(), Failure> {
@@ -68,22 +70,39 @@ async fn carry_out(command: VersionCommand, context: &Context) -> Result<(), Fai
         VersionCommand::List { model, of, as_json } => {
             list(context, &context.workflow(&of)?, model.as_deref(), as_json).await
         }
-        VersionCommand::Show { model, version, of, as_json } => {
+        VersionCommand::Show {
+            model,
+            version,
+            of,
+            as_json,
+        } => {
             let workflow = context.workflow(&of)?;
             let found = find(context, &workflow, &model, version).await?;
             show(&found, &workflow, as_json)
         }
-        VersionCommand::Diff { model, from, to, of } => {
+        VersionCommand::Diff {
+            model,
+            from,
+            to,
+            of,
+        } => {
             let workflow = context.workflow(&of)?;
             let old = find(context, &workflow, &model, from).await?;
             let new = find(context, &workflow, &model, to).await?;
             let diff = research::version_diff(&old.texts(), &new.texts(), from, to);
             if diff.is_empty() {
-                return output::say(&format!("Versions {from} and {to} of {model} have the same texts."));
+                return output::say(&format!(
+                    "Versions {from} and {to} of {model} have the same texts."
+                ));
             }
             output::say(&coloured(&diff))
         }
-        VersionCommand::Rollback { model, version, of, who } => {
+        VersionCommand::Rollback {
+            model,
+            version,
+            of,
+            who,
+        } => {
             let workflow = context.workflow(&of)?;
             let operation = Operation::Rollback { model, to: version };
             context.perform(&workflow, operation, &who, None).await
@@ -129,15 +148,17 @@ async fn list(
     if as_json.json {
         return output::say_json(&heads);
     }
-    let mut table =
-        output::table(&["model", "version", "from", "test", "tasks", "cycle", "made", "by", "summary"]);
+    let mut table = output::table(&[
+        "model", "version", "from", "test", "tasks", "cycle", "made", "by", "summary",
+    ]);
     for head in &heads {
         let mark = if head.is_active { " (active)" } else { "" };
         table.add_row([
             head.model_name.clone(),
             format!("{}{mark}", head.version),
             output::or_dash(head.parent_version),
-            head.a_b_test_score.map_or_else(|| "-".to_owned(), |score| format!("{score:.2}")),
+            head.a_b_test_score
+                .map_or_else(|| "-".to_owned(), |score| format!("{score:.2}")),
             output::or_dash(head.tasks_tested),
             output::or_dash(head.cycle),
             output::time(head.created_at, zone(workflow)),
@@ -153,7 +174,9 @@ fn show(version: &Version, workflow: &Workflow, as_json: AsJson) -> Result<(), F
         return output::say_json(version);
     }
     let mark = if version.is_active { ", active" } else { "" };
-    let parent = version.parent_version.map_or_else(String::new, |parent| format!(", made from version {parent}"));
+    let parent = version.parent_version.map_or_else(String::new, |parent| {
+        format!(", made from version {parent}")
+    });
     let test = match (version.a_b_test_score, version.tasks_tested) {
         (Some(score), Some(tasks)) => format!("\nTested on {tasks} tasks, mean score {score:.2}"),
         _ => String::new(),
@@ -168,7 +191,11 @@ fn show(version: &Version, workflow: &Workflow, as_json: AsJson) -> Result<(), F
         version.content_hash,
         TEXTS
             .iter()
-            .map(|(name, text)| format!("{}\n{}\n", output::paint(Colour::Bold, &format!("--- {name} ---")), text(version).trim_end()))
+            .map(|(name, text)| format!(
+                "{}\n{}\n",
+                output::paint(Colour::Bold, &format!("--- {name} ---")),
+                text(version).trim_end()
+            ))
             .collect::<Vec<_>>()
             .join("\n")
     ))

@@ -6,13 +6,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::error::StartError;
-use crate::postgres::{self, Access, Binaries, PostgresError, Purpose, SearchInputs, ServerOptions};
+use crate::postgres::{
+    self, Access, Binaries, PostgresError, Purpose, SearchInputs, ServerOptions,
+};
 use crate::settings::{Secret, Settings, shown_url};
 use crate::store::schema::{self, SchemaStanding};
 use crate::store::{Store, StoreError};
 
 /// How long a given database may take to come up.
 pub const REACH_TIMEOUT: Duration = Duration::from_secs(30);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const REACH_POLL: Duration = Duration::from_millis(500);
 /// Connections that the private server keeps for commands beside the serving process.
 const CONNECTIONS_BESIDE: u32 = 50;
@@ -69,12 +72,20 @@ impl Database {
     }
 
     fn given(settings: &Settings, url: &Secret) -> Self {
-        Self { url: url.clone(), home: settings.home.clone(), private: None }
+        Self {
+            url: url.clone(),
+            home: settings.home.clone(),
+            private: None,
+        }
     }
 
     fn private(settings: &Settings, access: Access) -> Self {
         let url = Secret::new(access.url());
-        Self { url, home: settings.home.clone(), private: Some(access) }
+        Self {
+            url,
+            home: settings.home.clone(),
+            private: Some(access),
+        }
     }
 
     /// The address for sqlx and psql.
@@ -109,7 +120,11 @@ impl Database {
 
     /// Where a private server writes its log.
     pub(super) fn log(&self) -> String {
-        self.home.join("postgres").join("server.log").display().to_string()
+        self.home
+            .join("postgres")
+            .join("server.log")
+            .display()
+            .to_string()
     }
 
     /// Connects, waiting for a given database that is not up yet.
@@ -125,28 +140,45 @@ impl Database {
         let began = Instant::now();
         let mut told = false;
         loop {
-            let read_url = settings.database_read_url.as_ref().map(Secret::expose);
-            let connected =
-                Store::connect(self.url.expose(), read_url, settings.connections_max).await;
-            let error = match connected {
+            let cause = match self.try_connect(settings).await {
                 Ok(store) => return Ok(store),
-                Err(error) if is_not_up(&error) => error,
-                Err(error) => return Err(error.into()),
+                Err(Attempt::NotUp(cause)) => cause,
+                Err(Attempt::Refused(cause)) => {
+                    return Err(StartError::Refused {
+                        address: self.described(),
+                        cause,
+                    });
+                }
+                Err(Attempt::Unfit(error)) => return Err(error.into()),
             };
             if began.elapsed() >= patience {
                 return Err(StartError::Unreachable {
                     address: self.described(),
                     waited_seconds: began.elapsed().as_secs(),
-                    cause: cause_of(&error),
+                    cause,
                 });
             }
             if !told {
                 told = true;
-                tracing::warn!(database.address = self.described(), error = %cause_of(&error),
-                    "the database cannot be reached yet; trying for up to {} s", patience.as_secs());
+                tracing::warn!(
+                    database.address = self.described(),
+                    error = cause,
+                    "the database cannot be reached yet; trying for up to {} s",
+                    patience.as_secs()
+                );
             }
             sleep(REACH_POLL).await;
         }
+    }
+
+    async fn try_connect(&self, settings: &Settings) -> Result<Store, Attempt> {
+        let url = self.url.expose();
+        match tokio::time::timeout(ATTEMPT_TIMEOUT, Store::reach(url)).await {
+            Ok(reached) => reached?,
+            Err(_) => return Err(Attempt::NotUp("it does not answer".to_owned())),
+        }
+        let read_url = settings.database_read_url.as_ref().map(Secret::expose);
+        Ok(Store::connect(url, read_url, settings.connections_max).await?)
     }
 
     /// Stops a private server of this process; anything else goes on running.
@@ -183,15 +215,34 @@ pub async fn check_schema(store: &Store) -> Result<(), StartError> {
     }
 }
 
-/// A wrong password or a database that does not exist will not mend itself by waiting.
-fn is_not_up(error: &StoreError) -> bool {
-    error.is_transient()
+/// Why one attempt to connect failed.
+enum Attempt {
+    /// Nothing answers there yet; it may come up.
+    NotUp(String),
+    /// It answered and let nobody in, which no waiting mends: a wrong password, no such database.
+    Refused(String),
+    /// It let us in and will not do.
+    Unfit(StoreError),
 }
 
-fn cause_of(error: &StoreError) -> String {
-    match error {
-        StoreError::Database(error) => error.to_string(),
-        other => other.to_string(),
+impl From<StoreError> for Attempt {
+    fn from(error: StoreError) -> Self {
+        match error {
+            error @ (StoreError::NotUtf8(_) | StoreError::Corrupt { .. }) => Self::Unfit(error),
+            StoreError::Database(sqlx::Error::Database(said)) => {
+                let code = said.code().unwrap_or_default();
+                // 57P03 is a server that is starting or stopping, 53300 one with too many connections.
+                match code.get(..2) {
+                    Some("28" | "3D") => Self::Refused(said.message().to_owned()),
+                    _ => Self::NotUp(said.message().to_owned()),
+                }
+            }
+            StoreError::Database(error @ (sqlx::Error::Configuration(_) | sqlx::Error::Tls(_))) => {
+                Self::Refused(error.to_string())
+            }
+            StoreError::Database(error) => Self::NotUp(error.to_string()),
+            other => Self::NotUp(other.to_string()),
+        }
     }
 }
 

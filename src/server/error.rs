@@ -21,7 +21,9 @@ pub enum StartError {
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     /// The given database does not answer.
-    #[error("the database at {address} could not be reached for {waited_seconds} s: {cause}. Nothing was changed. See that it runs, and that DATABASE_URL names it")]
+    #[error(
+        "the database at {address} could not be reached for {waited_seconds} s: {cause}. Nothing was changed. See that it runs, and that DATABASE_URL names it"
+    )]
     Unreachable {
         /// Its address, without the password.
         address: String,
@@ -30,17 +32,31 @@ pub enum StartError {
         /// What it said last.
         cause: String,
     },
+    /// The given database answers and lets nobody in.
+    #[error(
+        "the database at {address} refuses the connection: {cause}. Nothing was changed. See that DATABASE_URL has the right user, password and database"
+    )]
+    Refused {
+        /// Its address, without the password.
+        address: String,
+        /// What it said.
+        cause: String,
+    },
     /// The database answers and will not do.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The schema is newer than this program.
-    #[error("the database was migrated by a newer Mathesis (to migration {version}), which this one does not know. Nothing was changed. Use that version, or restore a backup from before it")]
+    #[error(
+        "the database was migrated by a newer Mathesis (to migration {version}), which this one does not know. Nothing was changed. Use that version, or restore a backup from before it"
+    )]
     SchemaAhead {
         /// The newest unknown migration.
         version: i64,
     },
     /// The schema is older than this program.
-    #[error("the database's schema is behind this program by {pending} migration(s). Nothing was changed. Run `mathesis migrate`, or start `mathesis serve`, which does it")]
+    #[error(
+        "the database's schema is behind this program by {pending} migration(s). Nothing was changed. Run `mathesis migrate`, or start `mathesis serve`, which does it"
+    )]
     SchemaBehind {
         /// How many migrations have not run.
         pending: usize,
@@ -60,7 +76,7 @@ pub enum StartError {
         /// The workflow.
         workflow: String,
         /// Why.
-        cause: RegistryError,
+        cause: Box<RegistryError>,
     },
     /// The Claude client cannot be made.
     #[error(transparent)]
@@ -69,13 +85,17 @@ pub enum StartError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// Without a key, other machines would have everything open to them.
-    #[error("no key exists, so Mathesis listens on loopback only, and {0} is not loopback: whoever reaches it could do everything. Nothing was started. Set MATHESIS_BOOTSTRAP_KEY (`openssl rand -hex 32` makes one), or make a key with `mathesis key create NAME --role operate`")]
+    #[error(
+        "no key exists, so Mathesis listens on loopback only, and {0} is not loopback: whoever reaches it could do everything. Nothing was started. Set MATHESIS_BOOTSTRAP_KEY (`openssl rand -hex 32` makes one), or make a key with `mathesis key create NAME --role operate`"
+    )]
     NeedsKey(IpAddr),
     /// The port is taken.
     #[error("port {} on {} is in use by another program. Nothing was started. Stop that one, or choose another port with --port or PORT (0 takes a free one)", .0.port(), .0.ip())]
     PortTaken(SocketAddr),
     /// The address cannot be listened on.
-    #[error("Mathesis cannot listen on {address}: {cause}. Nothing was started. Choose another address with --bind, or another port with --port")]
+    #[error(
+        "Mathesis cannot listen on {address}: {cause}. Nothing was started. Choose another address with --bind, or another port with --port"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -92,9 +112,11 @@ impl StartError {
     #[must_use]
     pub fn is_about_reaching_the_database(&self) -> bool {
         match self {
-            Self::Postgres(_) | Self::Unreachable { .. } => true,
+            Self::Postgres(_) | Self::Unreachable { .. } | Self::Refused { .. } => true,
             Self::Store(error) => error.is_transient(),
-            Self::Registry { cause: RegistryError::Store(error), .. } => error.is_transient(),
+            Self::Registry { cause, .. } => {
+                matches!(&**cause, RegistryError::Store(error) if error.is_transient())
+            }
             Self::Key(KeyError::Store(error)) => error.is_transient(),
             _ => false,
         }

@@ -30,7 +30,7 @@ pub mod workflows;
 
 pub use error::StoreError;
 
-use sqlx::PgPool;
+use sqlx::{Connection, PgPool};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 /// The migrations, embedded in the binary.
@@ -68,6 +68,17 @@ impl Store {
             None => pool.clone(),
         };
         Ok(Self { pool, reads })
+    }
+
+    /// Opens one connection and closes it again: whether the database is there, and if not, why. The pool
+    /// would only say that its time was out.
+    ///
+    /// # Errors
+    /// [`StoreError`] with what the system or PostgreSQL said.
+    pub async fn reach(url: &str) -> Result<(), StoreError> {
+        let options: PgConnectOptions = url.parse()?;
+        sqlx::PgConnection::connect_with(&options).await?.close().await?;
+        Ok(())
     }
 
     /// Brings the schema up to date. Several processes may call it at once; one does the work.

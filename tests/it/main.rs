@@ -4,6 +4,7 @@ mod support;
 
 mod analytics;
 mod architecture;
+mod cli;
 mod costs;
 mod http;
 mod real_scores;
