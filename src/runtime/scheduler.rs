@@ -87,8 +87,12 @@ fn next_run(due: &DueSchedule, now: DateTime<Utc>) -> DateTime<Utc> {
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// A budget hold lifts itself when the month turns in the workflow's time zone.
-async fn lift_budget_holds(engine: &Engine) -> Result<(), StoreError> {
+/// Lifts budget holds of an earlier month: they lift themselves when the month turns in the workflow's
+/// time zone.
+///
+/// # Errors
+/// [`StoreError`] when the database fails; the next look tries again.
+pub async fn lift_budget_holds(engine: &Engine) -> Result<(), StoreError> {
     let now = engine.now();
     for workflow in engine.registry.all() {
         let month = crate::effects::month_start(now, workflow.definition.timezone);

@@ -2,4 +2,9 @@
 
 mod support;
 
+mod engine;
+mod holds;
+mod invariants;
+mod schedules;
 mod stepping;
+mod trigger;
