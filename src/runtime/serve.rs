@@ -79,6 +79,8 @@ impl Runtime {
         self.stop_taking.cancel();
         self.chores.close();
         self.chores.wait().await;
+        // A watcher may have moved a cycle after the worker's last look.
+        self.worker.hand_back_waiting().await;
         self.stop_lock.cancel();
         self.lock.close();
         self.lock.wait().await;

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use mathesis::claude::{ClaudeSettings, HttpClaude};
 use mathesis::cycle::StateName;
-use mathesis::experiment::Arm;
 use mathesis::runtime::{Engine, Operation, Worked, Worker, check_workflow, lift_budget_holds};
 use mathesis::workflow::definition::ApprovalAsk;
 
 use crate::support::stage::{NANO, WAN};
-use crate::support::{Stage, analysis_answer, candidates_win};
+use crate::support::{Stage, analysis_answer, candidates_win, no_edit_answer};
 
 fn off() -> Operation {
     Operation::Automation { enabled: false }
@@ -39,9 +38,9 @@ async fn a_pause_lets_the_running_effect_finish_and_starts_nothing_new() {
     assert_eq!(stage.another().await.work().await, Worked::Idle, "no replica claims it either");
     assert_eq!(stage.claude.requests().len(), 1);
 
-    stage.script_candidates("unused analysis comes first");
     stage.please(Operation::Resume).await;
-    assert_eq!(stage.held_by().await, [""; 0]);
+    stage.claude.answer_json(no_edit_answer()).answer_json(no_edit_answer());
+    assert_eq!(stage.step().await, StateName::Rejected, "it goes on, and neither model gets a candidate");
 }
 
 #[tokio::test]
@@ -295,5 +294,18 @@ async fn a_slot_whose_task_went_silent_is_dealt_again_in_its_arm_and_the_late_sc
     stage.watch().await;
     assert_eq!(stage.number("SELECT count(*) FROM deck_slots WHERE state = 'scored'").await, 0);
     assert_eq!(stage.number("SELECT late_score::bigint FROM assignments WHERE clickup_task_id = 'lost'").await, 10);
-    assert!(matches!(lost.arm, Some(Arm::Control | Arm::Candidate)));
+    assert!(lost.arm.is_some());
+}
+
+#[tokio::test]
+async fn a_score_that_comes_after_its_test_is_kept_as_late_by_the_sweep() {
+    let stage = Stage::new().await;
+    stage.open_test("seed").await;
+    let told = stage.assign("straggler", WAN).await;
+    stage.please(Operation::Cancel).await;
+    stage.log(crate::support::TaskRun::new("straggler", &[(WAN, told.version, 9)]).events()).await;
+    stage.clock.advance(TimeDelta::hours(1));
+    mathesis::runtime::run_due_schedules(&stage.engine, &stage.worker).await.expect("the sweep runs");
+    let late = "SELECT late_score::bigint FROM assignments WHERE clickup_task_id = 'straggler' AND slot IS NOT NULL";
+    assert_eq!(stage.number(late).await, 9);
 }

@@ -79,7 +79,9 @@ async fn tasks_completed_during_a_hold_wait_for_the_next_window() {
 #[tokio::test]
 async fn abandoned_runs_do_not_count_while_errored_and_winnerless_ones_do() {
     let stage = Stage::new().await;
-    let silent = (1..=10).map(|n| json!({ "type": "task_started", "task_id": format!("silent-{n}") }));
+    let silent = (1..=10).map(|n| {
+        json!({ "type": "task_started", "task_id": format!("silent-{n}"), "original_prompt": "…" })
+    });
     stage.log(silent.collect()).await;
     stage.clock.advance(TimeDelta::hours(25));
     stage.complete_tasks("won", 40, 8).await;

@@ -242,3 +242,38 @@ async fn a_second_pause_and_a_second_switch_say_so_and_place_no_second_hold() {
     assert!(stage.please(off()).await.said.contains("already"));
     assert_eq!(stage.held_by().await, ["operator", "automation_off"]);
 }
+
+#[tokio::test]
+async fn a_rollback_that_failed_is_held_beyond_its_cycle_until_it_is_retried() {
+    let stage = Stage::new().await;
+    stage.reach_applied("first").await;
+    stage.open_test("second").await;
+    let file = stage.file(WAN, "research.md");
+    let served = std::fs::read(&file).expect("the file is there");
+    std::fs::remove_dir_all(stage.file(WAN, "")).expect("the folder can go");
+    std::fs::write(stage.folder.path().join("config/deep_research").join(WAN), "no folder").expect("a file");
+    for model in [WAN, NANO] {
+        stage.please(rollback(model, 1)).await;
+    }
+    while !matches!(stage.work().await, Worked::Idle) {}
+    assert_eq!(stage.cycle().await.number, 3, "the cycle that asked for it has ended");
+    let (mut held, mut tries) = (false, 0);
+    while !held && tries < 12 {
+        tries += 1;
+        stage.clock.advance(chrono::TimeDelta::hours(2));
+        held = matches!(stage.work().await, Worked::Failed { held: true, .. });
+    }
+    assert!(held, "it fails for good");
+    assert_eq!(stage.held_by().await, ["effect_failed"], "the open cycle tells of it");
+    stage.please(Operation::Cancel).await;
+    assert_eq!(stage.held_by().await, ["effect_failed"], "and so does the next one");
+    assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (2, 1));
+
+    std::fs::remove_file(stage.folder.path().join("config/deep_research").join(WAN)).expect("it can go");
+    std::fs::create_dir_all(stage.file(WAN, "")).expect("the folder can be made");
+    std::fs::write(&file, served).expect("the file can be written");
+    stage.please(Operation::Retry).await;
+    assert_eq!(stage.work().await, Worked::Done(None));
+    assert_eq!(stage.active_version(WAN).await, 1);
+    assert_eq!(stage.held_by().await, [""; 0]);
+}

@@ -96,8 +96,11 @@ async fn invariant_6_a_stale_worker_still_records_what_its_call_cost() {
     let replica = stage.another().await;
     assert_eq!(replica.rescue().await, 1);
     stage.claude.answer_json(analysis_answer(&[])).answer_json(analysis_answer(&[]));
-    stage.claude.release();
-    let (stale, living) = tokio::join!(stopped, replica.step());
+    let released = async {
+        stage.claude.asked(2).await;
+        stage.claude.release();
+    };
+    let (living, (), stale) = tokio::join!(replica.step(), released, stopped);
     assert_eq!(living, StateName::Generating);
     let stale = stale.expect("no panic").expect("the database answers");
     assert_eq!(stale, mathesis::runtime::Worked::Lost, "its result came too late");

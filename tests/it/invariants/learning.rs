@@ -75,6 +75,7 @@ async fn invariant_2_a_deck_deals_ten_of_each_arm_whoever_asks_at_once() {
     let stage = Stage::new().await;
     stage.reach_testing().await;
     let replica = stage.another().await;
+    stage.assigner.refresh().await.expect("it learns of the test");
     let desks = [&stage, &replica];
 
     let ask = |n: usize| {
@@ -122,6 +123,7 @@ async fn invariant_2_a_task_that_asks_eight_times_at_once_gets_one_answer() {
     let stage = Stage::new().await;
     stage.reach_testing().await;
     let replica = stage.another().await;
+    stage.assigner.refresh().await.expect("it learns of the test");
     for n in 1..=5 {
         let task = format!("twin-{n}");
         let asked = (0..8).map(|call| told(if call % 2 == 0 { &stage } else { &replica }, &task, WAN));
