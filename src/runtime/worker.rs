@@ -152,10 +152,14 @@ impl Worker {
         self.engine.work.notify_one();
     }
 
+    /// While the database is away nothing can be handed back. The claim is then kept and performed
+    /// again once it is back: nobody would rescue it, since this process lives and renews its lease.
     async fn hand_back(&self, claim: &ClaimedEffect) {
         if let Err(error) = effects::hand_back(self.engine.store.pool(), claim).await {
             tracing::warn!(error = %error, effect.id = claim.effect_id,
-                "an effect could not be handed back; it is rescued when this process is gone");
+                "an effect could not be handed back; this worker keeps it and tries it again");
+            self.engine.clock.sleep(POLL).await;
+            self.queue().push_back(claim.clone());
         }
     }
 

@@ -1,6 +1,7 @@
 //! The engine: claims, fences, rescues, retries, and the price of a transition.
 
 mod price;
+mod serving;
 
 use std::sync::Arc;
 use std::time::Duration;
