@@ -33,7 +33,8 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
         if dropped.contains(&intent.model_name.as_str()) {
             done.push(not_carried_out(intent));
         } else {
-            done.push(carry_out(engine, claim.workflow_id, &folder, intent).await?);
+            let expected = files_of(engine, claim.workflow_id, intent).await?;
+            done.push(carry_out(engine, claim.workflow_id, &folder, intent, expected).await?);
         }
     }
     Ok(What::Files { event: Event::FilesApplied, changes: done })
@@ -48,23 +49,32 @@ fn not_carried_out(intent: &ChangeRow) -> FileChange {
     }
 }
 
-/// Writes the version that an intent names.
+/// The files of the version that an intent replaces.
+async fn files_of(
+    engine: &Engine,
+    workflow_id: i64,
+    intent: &ChangeRow,
+) -> Result<FileHashes, EffectFailure> {
+    let Some(from) = intent.from_version else { return Ok(FileHashes::default()) };
+    let pool = engine.store.pool();
+    let before = versions::find(pool, workflow_id, &intent.model_name, from).await?;
+    Ok(before.map_or_else(FileHashes::default, |version| research::hashes_of(&version.texts())))
+}
+
+/// Writes the version that an intent names, over the files that are expected to stand there.
 pub(super) async fn carry_out(
     engine: &Engine,
     workflow_id: i64,
     folder: &Path,
     intent: &ChangeRow,
+    expected_before: FileHashes,
 ) -> Result<FileChange, EffectFailure> {
     let pool = engine.store.pool();
     let model = intent.model_name.as_str();
     let to = versions::find(pool, workflow_id, model, intent.to_version)
         .await?
         .ok_or_else(|| no_such_version(model, intent.to_version))?;
-    let before = match intent.from_version {
-        Some(from) => versions::find(pool, workflow_id, model, from).await?,
-        None => None,
-    };
-    let change = file_change(workflow_id, intent, &to, before.as_ref());
+    let change = file_change(workflow_id, intent, &to, expected_before);
     let written = write(folder.to_owned(), model.to_owned(), change).await?;
     Ok(FileChange {
         change_id: intent.id,
@@ -78,16 +88,14 @@ fn file_change(
     workflow_id: i64,
     intent: &ChangeRow,
     to: &Version,
-    before: Option<&Version>,
+    expected_before: FileHashes,
 ) -> Change {
     Change {
         change_id: format!("{workflow_id}-{}", intent.id),
         backup_name: intent.backup_name.clone(),
         version: to.version,
         texts: to.texts(),
-        expected_before: before.map_or_else(FileHashes::default, |version| {
-            research::hashes_of(&version.texts())
-        }),
+        expected_before,
         at: intent.intended_at,
     }
 }

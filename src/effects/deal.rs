@@ -42,16 +42,18 @@ async fn try_deal(engine: &Engine, key: RunKey<'_>) -> Result<Dealt, StoreError>
         return Ok(Dealt::Told(told));
     }
     if let Some(deck) = assignments::open_deck(&mut tx, key).await?
-        && let Some((slot, arm)) = assignments::take_slot(&mut tx, key, deck.cycle, now).await?
+        && let Some((slot, arm)) = assignments::lock_slot(&mut tx, key, deck.cycle).await?
     {
         let version = match arm {
             Arm::Control => deck.control_version,
             Arm::Candidate => deck.candidate_version,
         };
-        let slot = (deck.cycle, slot, arm);
-        if !assignments::insert_holder(&mut tx, key, version, slot, now).await? {
+        // First the assignment, whose key makes calls of the same run wait for each other, then the slot.
+        let holds = (deck.cycle, slot, arm);
+        if !assignments::insert_holder(&mut tx, key, version, holds, now).await? {
             return Ok(Dealt::LostRace);
         }
+        assignments::take_slot(&mut tx, key, (deck.cycle, slot), now).await?;
         let told = assignments::find(&mut tx, key).await?;
         tx.commit().await?;
         return Ok(told.map_or(Dealt::LostRace, Dealt::Told));

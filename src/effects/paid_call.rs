@@ -184,7 +184,7 @@ async fn check_budget(caller: Caller<'_>, request: &MessageRequest) -> Result<()
                 "this month's Claude calls cost {} USD, the next may cost up to {} USD, and the budget is {} USD",
                 spent.round_dp(2), next.round_dp(2), budget
             ),
-            "nothing to do: it goes on when the month turns. To go on now, raise claude.budget_usd_per_month and restart",
+            "nothing to do: it goes on when the month turns. To go on now, raise claude.budget_usd_per_month, restart, then `mathesis cycle retry`",
         )
     })
 }

@@ -29,7 +29,7 @@ pub use registry::{Registry, RegistryError, Workflow, rules_of};
 pub(crate) use registry::definition_of_cycle;
 pub(crate) use advance::look_of;
 pub use rescuer::Rescuer;
-pub use scheduler::run_due_schedules;
+pub use scheduler::{lift_budget_holds, run_due_schedules};
 pub use serve::Runtime;
 pub use status::{CycleStatus, HoldStatus, ModelStatus, cycle_status};
 pub use watcher::{check_workflow, sync_deck};

@@ -305,6 +305,10 @@ impl Turn<'_> {
         lifted +=
             holds::lift(&mut tx, self.workflow_id, None, HoldKind::ConfigConflict, self.lift())
                 .await?;
+        // A budget that was raised since; if it was not, the next look holds again.
+        lifted +=
+            holds::lift(&mut tx, self.workflow_id, None, HoldKind::BudgetSpent, self.lift())
+                .await?;
         let now = self.engine.now();
         let retried =
             effects::retry_failed(&mut tx, self.workflow_id, cycle.number, now).await?;

@@ -270,5 +270,6 @@ async fn open_next_cycle(tx: &mut PgConnection, turn: &Turn<'_>) -> Result<(), S
         crate::store::workflows::in_force(tx, turn.workflow_id).await?;
     let rules = super::registry::rules_of_stored(turn.workflow_id, &hash, &definition)?;
     let snapshot = Snapshot::open(turn.before.number + 1, rules);
-    cycles::open(tx, turn.workflow_id, &snapshot, &hash, turn.now).await
+    cycles::open(tx, turn.workflow_id, &snapshot, &hash, turn.now).await?;
+    holds::carry_over(tx, turn.workflow_id, turn.before.number, snapshot.cycle).await
 }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
@@ -11,20 +10,30 @@ use crate::store::{StoreError, effects, leases};
 
 /// How often the rescuer looks for dead workers.
 const POLL: Duration = Duration::from_millis(400);
-/// A server that has been up for less may have dropped every lock at once; leases decide then.
-const TRUSTS_LOCKS_AFTER_SECONDS: f64 = 5.0;
+/// A server that restarts or recovers drops every session and lock at once. Until the other workers had
+/// this long to take theirs again, a missing lock proves nothing, and leases decide.
+const TRUSTS_LOCKS_AFTER: Duration = Duration::from_secs(5);
 
 /// Holds this worker's own lock on one session, renews its leases, and rescues the effects of others.
 pub struct Rescuer {
     engine: Engine,
     session: Option<PgConnection>,
+    trusts_locks_after: Duration,
 }
 
 impl Rescuer {
     /// A rescuer that holds no lock yet.
     #[must_use]
     pub const fn new(engine: Engine) -> Self {
-        Self { engine, session: None }
+        Self { engine, session: None, trusts_locks_after: TRUSTS_LOCKS_AFTER }
+    }
+
+    /// How old this rescuer's own session must be before a missing lock counts as a death; 5 s where
+    /// nothing is said. A test that knows that the server did not restart may say zero.
+    #[must_use]
+    pub const fn trusting_locks_after(mut self, age: Duration) -> Self {
+        self.trusts_locks_after = age;
+        self
     }
 
     /// Keeps the lock, the leases and the watch over others until the token is cancelled. The lock is
@@ -66,8 +75,7 @@ impl Rescuer {
         let worker_id = self.engine.worker_id;
         let pool = self.engine.store.pool().clone();
         if self.session.is_none() {
-            // Out of the pool for good: the lock lives as long as this very session, and a session that
-            // failed must not go back to the pool with the lock still on it.
+            // Out of the pool for good: the lock lives as long as this very session, and goes with it.
             let mut session = pool.acquire().await?.detach();
             if !leases::take_own_lock(&mut session, worker_id).await? {
                 // Our own old session is not gone yet; the next look tries again.
@@ -80,7 +88,7 @@ impl Rescuer {
         let holders = leases::holders(&pool, worker_id).await?;
         let mut rescued = 0;
         for holder in holders {
-            let dead = is_dead(session, holder.worker_id).await?;
+            let dead = is_dead(session, holder.worker_id, self.trusts_locks_after).await?;
             if dead || holder.lease_over {
                 let only_expired = !dead;
                 rescued +=
@@ -95,7 +103,11 @@ impl Rescuer {
     }
 }
 
-async fn is_dead(session: &mut PgConnection, worker_id: uuid::Uuid) -> Result<bool, StoreError> {
-    Ok(leases::server_uptime_seconds(session).await? > TRUSTS_LOCKS_AFTER_SECONDS
+async fn is_dead(
+    session: &mut PgConnection,
+    worker_id: uuid::Uuid,
+    trusts_locks_after: Duration,
+) -> Result<bool, StoreError> {
+    Ok(leases::session_age_seconds(session).await? >= trusts_locks_after.as_secs_f64()
         && leases::lock_is_free(session, worker_id).await?)
 }

@@ -11,7 +11,7 @@ use super::registry::Workflow;
 use super::worker::Worker;
 use crate::store::holds::{self, HoldKind, Lift};
 use crate::store::schedules::{self, DueSchedule};
-use crate::store::{StoreError, task_log};
+use crate::store::{StoreError, cycles, experiments, task_log};
 use crate::workflow::CronExpression;
 
 /// How often the scheduler looks at its rows.
@@ -71,6 +71,10 @@ async fn run_one(
     let pool = engine.store.pool();
     let abandoned =
         task_log::abandon_silent(pool, workflow.workflow_id, silent_before).await?;
+    // A test's last holders may score after it has ended; the watcher looks at running tests only.
+    if let Some(open) = cycles::find_open(pool, workflow.workflow_id).await? {
+        experiments::keep_late_scores(pool, workflow.workflow_id, open.number - 1).await?;
+    }
     let moved = match super::watcher::check_workflow(engine, worker, workflow.workflow_id).await {
         Ok(moved) => moved,
         Err(super::AdvanceError::Store(error)) => return Err(error),
@@ -87,8 +91,12 @@ fn next_run(due: &DueSchedule, now: DateTime<Utc>) -> DateTime<Utc> {
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// A budget hold lifts itself when the month turns in the workflow's time zone.
-async fn lift_budget_holds(engine: &Engine) -> Result<(), StoreError> {
+/// Lifts budget holds of an earlier month: they lift themselves when the month turns in the workflow's
+/// time zone.
+///
+/// # Errors
+/// [`StoreError`] when the database fails; the next look tries again.
+pub async fn lift_budget_holds(engine: &Engine) -> Result<(), StoreError> {
     let now = engine.now();
     for workflow in engine.registry.all() {
         let month = crate::effects::month_start(now, workflow.definition.timezone);

@@ -28,13 +28,16 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts every chore. The memory of active versions is filled before this returns.
+    /// Starts every chore. Before this returns the memory of active versions is filled, and before the
+    /// first claim this worker's lock is taken, since a claim without one looks like a dead worker's.
     ///
     /// # Errors
     /// [`crate::store::StoreError`] when the database fails.
     pub async fn start(engine: Engine) -> Result<Self, crate::store::StoreError> {
         let assigner = VersionAssigner::new(engine.clone());
         assigner.refresh().await?;
+        let mut rescuer = Rescuer::new(engine.clone());
+        rescuer.look().await?;
         let runtime = Self {
             worker: Arc::new(Worker::new(engine.clone())),
             assigner,
@@ -44,15 +47,15 @@ impl Runtime {
             lock: TaskTracker::new(),
             engine,
         };
-        runtime.spawn_all();
+        runtime.spawn_all(rescuer);
         Ok(runtime)
     }
 
-    fn spawn_all(&self) {
+    fn spawn_all(&self, rescuer: Rescuer) {
         let stop = || self.stop_taking.clone();
         let engine = || self.engine.clone();
         let worker = || Arc::clone(&self.worker);
-        self.lock.spawn(Rescuer::new(engine()).run(self.stop_lock.clone()));
+        self.lock.spawn(rescuer.run(self.stop_lock.clone()));
         self.chores.spawn(worker().run(stop()));
         self.chores.spawn(watcher::run(engine(), worker(), stop()));
         self.chores.spawn(scheduler::run(engine(), worker(), stop()));
@@ -79,6 +82,8 @@ impl Runtime {
         self.stop_taking.cancel();
         self.chores.close();
         self.chores.wait().await;
+        // A watcher may have moved a cycle after the worker's last look.
+        self.worker.hand_back_waiting().await;
         self.stop_lock.cancel();
         self.lock.close();
         self.lock.wait().await;

@@ -102,6 +102,11 @@ impl Worker {
             abandon.cancel();
             running.wait().await;
         }
+        self.hand_back_waiting().await;
+    }
+
+    /// Hands back what was born claimed and not begun, without spending a try.
+    pub async fn hand_back_waiting(&self) {
         let rest: Vec<ClaimedEffect> = self.queue().drain(..).collect();
         for claim in rest {
             self.hand_back(&claim).await;
@@ -147,10 +152,14 @@ impl Worker {
         self.engine.work.notify_one();
     }
 
+    /// While the database is away nothing can be handed back. The claim is then kept and performed
+    /// again once it is back: nobody would rescue it, since this process lives and renews its lease.
     async fn hand_back(&self, claim: &ClaimedEffect) {
         if let Err(error) = effects::hand_back(self.engine.store.pool(), claim).await {
             tracing::warn!(error = %error, effect.id = claim.effect_id,
-                "an effect could not be handed back; it is rescued when this process is gone");
+                "an effect could not be handed back; this worker keeps it and tries it again");
+            self.engine.clock.sleep(POLL).await;
+            self.queue().push_back(claim.clone());
         }
     }
 
@@ -275,9 +284,14 @@ impl Worker {
     async fn hold(&self, claim: &ClaimedEffect, failure: &EffectFailure) -> Result<(), StoreError> {
         let now = self.engine.now();
         let on_workflow = failure.hold.is_on_workflow();
+        let mut tx = self.engine.store.pool().begin().await?;
+        // The cycle's lock orders the hold before or after any transition. A rollback may outlive the
+        // cycle that asked for it; then the open one is held, where a person sees it.
+        let open = cycles::lock_open(&mut tx, claim.workflow_id).await?;
+        let concerned = open.map_or(claim.cycle, |open| open.number);
         let hold = NewHold {
             kind: failure.hold,
-            cycle: (!on_workflow).then_some(claim.cycle),
+            cycle: (!on_workflow).then_some(concerned),
             subject: failure.subject.clone().unwrap_or_else(|| claim.effect.kind().as_str().to_owned()),
             effect_id: Some(claim.effect_id),
             code: failure.code.to_owned(),
@@ -285,7 +299,6 @@ impl Worker {
             remedy: failure.remedy.clone(),
             placed_by: "mathesis".to_owned(),
         };
-        let mut tx = self.engine.store.pool().begin().await?;
         if failure.hold == HoldKind::BudgetSpent {
             // Nothing failed: the effect waits for the month's turn and is then done as it stands.
             effects::wait_unspent(&mut tx, claim).await?;

@@ -131,29 +131,23 @@ pub async fn open_deck(
     .await?)
 }
 
-/// Takes the next open slot of a deck, or none when every slot is held.
+/// Locks the next open slot of a deck, or none when every slot is held. The slot is not dealt yet: of
+/// several calls for one run each may lock a slot, and only the one whose [`insert_holder`] wins holds it.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails or the row cannot be read.
-pub async fn take_slot(
+pub async fn lock_slot(
     conn: &mut PgConnection,
     key: RunKey<'_>,
     cycle: i64,
-    now: DateTime<Utc>,
 ) -> Result<Option<(i32, Arm)>, StoreError> {
     let row = sqlx::query!(
-        "UPDATE deck_slots SET state = 'dealt', clickup_task_id = $4, run_id = $5, dealt_at = $6
-          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND slot = (
-                SELECT slot FROM deck_slots
-                 WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND state = 'open' AND NOT frozen
-                 ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
-         RETURNING slot, arm",
+        "SELECT slot, arm FROM deck_slots
+          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND state = 'open' AND NOT frozen
+          ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED",
         key.workflow_id,
         cycle,
-        key.model,
-        key.task,
-        key.run,
-        now
+        key.model
     )
     .fetch_optional(conn)
     .await?;
@@ -163,6 +157,32 @@ pub async fn take_slot(
     })
     .transpose()
     .map(Option::flatten)
+}
+
+/// Gives a locked slot to the run whose assignment was written.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn take_slot(
+    conn: &mut PgConnection,
+    key: RunKey<'_>,
+    (cycle, slot): (i64, i32),
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE deck_slots SET state = 'dealt', clickup_task_id = $5, run_id = $6, dealt_at = $7
+          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND slot = $4",
+        key.workflow_id,
+        cycle,
+        key.model,
+        slot,
+        key.task,
+        key.run,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Writes a slot holder's assignment. False when the run was told something in the meantime; the

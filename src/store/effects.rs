@@ -193,13 +193,17 @@ pub async fn claim(
                            SELECT FROM holds h
                             WHERE h.workflow_id = $1 AND h.lifted_at IS NULL
                               AND (h.cycle IS NULL OR h.cycle = e.cycle)))
-                   -- Changes of files wait for the earlier ones.
+                   -- Changes of files wait for the earlier ones, but not for one that is itself held.
                    AND NOT (e.kind IN ('apply', 'revert', 'roll_back') AND EXISTS (
                            SELECT FROM effects f
                             WHERE f.workflow_id = $1 AND f.effect_id < e.effect_id
                               AND f.kind IN ('apply', 'revert', 'roll_back')
-                              AND f.status IN ('pending', 'claimed')
-                              AND f.run_after <= e.run_after))
+                              AND (f.status = 'claimed'
+                                   OR (f.status = 'pending' AND f.run_after <= e.run_after
+                                       AND (f.kind <> 'apply' OR f.step_granted OR NOT EXISTS (
+                                               SELECT FROM holds h
+                                                WHERE h.workflow_id = $1 AND h.lifted_at IS NULL
+                                                  AND (h.cycle IS NULL OR h.cycle = f.cycle)))))))
                  ORDER BY e.effect_id
                  LIMIT 1
                    FOR UPDATE SKIP LOCKED)
@@ -422,7 +426,8 @@ pub async fn files_are_changing(
     .await?)
 }
 
-/// Lets failed effects of a cycle be tried again from the start.
+/// Lets failed effects of a cycle be tried again from the start, and with them rollbacks that failed,
+/// since those outlive their cycle.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -434,7 +439,7 @@ pub async fn retry_failed(
 ) -> Result<u64, StoreError> {
     let retried = sqlx::query!(
         "UPDATE effects SET status = 'pending', attempts = 0, run_after = $3, asks_since = $3, finished_at = NULL
-          WHERE workflow_id = $1 AND cycle = $2 AND status = 'failed'",
+          WHERE workflow_id = $1 AND (cycle = $2 OR kind = 'roll_back') AND status = 'failed'",
         workflow_id,
         cycle,
         now
@@ -445,7 +450,8 @@ pub async fn retry_failed(
     // An effect that waits for its next try is tried at once, too.
     let hurried = sqlx::query!(
         "UPDATE effects SET run_after = $3
-          WHERE workflow_id = $1 AND cycle = $2 AND status = 'pending' AND run_after > $3",
+          WHERE workflow_id = $1 AND (cycle = $2 OR kind = 'roll_back') AND status = 'pending'
+            AND run_after > $3",
         workflow_id,
         cycle,
         now

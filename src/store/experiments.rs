@@ -483,19 +483,20 @@ pub async fn counted_scores(
         .collect()
 }
 
-/// Keeps the scores of former holders, and of holders that came after the freeze, as `late`.
+/// Keeps the scores of former holders, and of holders that came after the freeze, as `late`. Of that
+/// cycle and the later ones.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn keep_late_scores(
     pool: &PgPool,
     workflow_id: i64,
-    cycle: i64,
+    from_cycle: i64,
 ) -> Result<u64, StoreError> {
     let kept = sqlx::query!(
         "UPDATE assignments g SET late_score = a.validation_score
            FROM tasks t, attempts a
-          WHERE g.workflow_id = $1 AND g.cycle = $2 AND g.late_score IS NULL
+          WHERE g.workflow_id = $1 AND g.cycle >= $2 AND g.late_score IS NULL
             AND (g.lost_because IS NOT NULL OR EXISTS (
                     SELECT FROM deck_slots s
                      WHERE s.workflow_id = g.workflow_id AND s.cycle = g.cycle
@@ -506,7 +507,7 @@ pub async fn keep_late_scores(
             AND a.workflow_id = t.workflow_id AND a.task_id = t.id AND a.model_name = g.model_name
             AND a.iteration = 1 AND a.version = 0 AND a.validation_score IS NOT NULL",
         workflow_id,
-        cycle
+        from_cycle
     )
     .execute(pool)
     .await?

@@ -219,7 +219,8 @@ pub async fn lift_subject(
     Ok(lifted)
 }
 
-/// Lifts every standing hold of a cycle that has ended.
+/// Lifts every standing hold of a cycle that has ended, but for that of a rollback that failed: the
+/// rollback outlives its cycle, and [`carry_over`] takes its hold along.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -231,12 +232,37 @@ pub async fn lift_all_of_cycle(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE holds SET lifted_at = $3, lifted_by = $4, lift_reason = $5
-          WHERE workflow_id = $1 AND cycle = $2 AND lifted_at IS NULL",
+          WHERE workflow_id = $1 AND cycle = $2 AND lifted_at IS NULL
+            AND NOT EXISTS (
+                SELECT FROM effects e
+                 WHERE e.workflow_id = $1 AND e.effect_id = holds.effect_id
+                   AND e.kind = 'roll_back' AND e.status = 'failed')",
         workflow_id,
         cycle,
         lift.now,
         lift.by,
         lift.reason
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Hands the holds that an ended cycle leaves standing to the next one.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn carry_over(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    from_cycle: i64,
+    to_cycle: i64,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE holds SET cycle = $3 WHERE workflow_id = $1 AND cycle = $2 AND lifted_at IS NULL",
+        workflow_id,
+        from_cycle,
+        to_cycle
     )
     .execute(conn)
     .await?;

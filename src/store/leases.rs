@@ -51,14 +51,16 @@ pub async fn holders(pool: &PgPool, except: Uuid) -> Result<Vec<Holder>, StoreEr
     .await?)
 }
 
-/// How long the server has been up, in seconds: a restart drops every advisory lock at once, so a
-/// missing lock proves nothing until the workers had time to take theirs again.
+/// How long this session has lived, in seconds. A server that restarts or recovers from a crash drops
+/// every session and with them every advisory lock, so a missing lock proves nothing to a session that
+/// is younger than the others need to take theirs again.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn server_uptime_seconds(conn: &mut PgConnection) -> Result<f64, StoreError> {
+pub async fn session_age_seconds(conn: &mut PgConnection) -> Result<f64, StoreError> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS "uptime!""#
+        r#"SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 AS "age!"
+             FROM pg_stat_activity WHERE pid = pg_backend_pid()"#
     )
     .fetch_one(conn)
     .await?)

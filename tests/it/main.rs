@@ -12,3 +12,8 @@ mod restart;
 mod retention;
 mod stepping;
 mod task_log;
+mod engine;
+mod holds;
+mod invariants;
+mod schedules;
+mod trigger;

@@ -3,8 +3,10 @@
 mod cluster;
 mod events;
 pub mod site;
+mod probe;
 pub mod stage;
 
 pub use cluster::{database, database_url};
 pub use events::{TaskRun, analysis_answer, edit_answer, no_edit_answer};
+pub use probe::{candidates_win, no_difference};
 pub use stage::{Stage, StageBuilder};

@@ -206,10 +206,8 @@ impl Stage {
 
     /// Logs completed tasks `prefix-1` to `prefix-n`, both models scoring `score` under version 1.
     pub async fn complete_tasks(&self, prefix: &str, number: usize, score: i64) {
-        for n in 1..=number {
-            let run = TaskRun::new(format!("{prefix}-{n}"), &[(WAN, 0, score), (NANO, 0, score)]);
-            self.log(run.events()).await;
-        }
+        let run = |n| TaskRun::new(format!("{prefix}-{n}"), &[(WAN, 0, score), (NANO, 0, score)]);
+        self.log((1..=number).flat_map(|n| run(n).events()).collect()).await;
     }
 
     /// Looks for what is due, as the watcher does; returns how many transitions that made.
