@@ -275,9 +275,14 @@ impl Worker {
     async fn hold(&self, claim: &ClaimedEffect, failure: &EffectFailure) -> Result<(), StoreError> {
         let now = self.engine.now();
         let on_workflow = failure.hold.is_on_workflow();
+        let mut tx = self.engine.store.pool().begin().await?;
+        // The cycle's lock comes first everywhere, or a cancel at this moment would be a deadlock.
+        let open = cycles::lock_open(&mut tx, claim.workflow_id).await?;
+        // A rollback may outlive its cycle; its hold stands where people look.
+        let cycle = open.map_or(claim.cycle, |open| open.number);
         let hold = NewHold {
             kind: failure.hold,
-            cycle: (!on_workflow).then_some(claim.cycle),
+            cycle: (!on_workflow).then_some(cycle),
             subject: failure.subject.clone().unwrap_or_else(|| claim.effect.kind().as_str().to_owned()),
             effect_id: Some(claim.effect_id),
             code: failure.code.to_owned(),
