@@ -64,7 +64,10 @@ pub(super) async fn carry_out(
         Some(from) => versions::find(pool, workflow_id, model, from).await?,
         None => None,
     };
-    let change = file_change(workflow_id, intent, &to, before.as_ref());
+    let mut change = file_change(workflow_id, intent, &to, before.as_ref());
+    if let Some(written_last) = written_last(folder, model).await? {
+        change.expected_before = written_last;
+    }
     let written = write(folder.to_owned(), model.to_owned(), change).await?;
     Ok(FileChange {
         change_id: intent.id,
@@ -72,6 +75,26 @@ pub(super) async fn carry_out(
         version: Some(intent.to_version),
         backup_path: written.backup_path.map(|path| path.display().to_string()),
     })
+}
+
+/// What this program last wrote to the model's folder. An intent may be older than that: a rollback
+/// waits for the Apply before it, a cancelled Apply may have written one model of two, and another
+/// machine's folder may be versions behind. Hand edits are told by the marker, not by the intent.
+async fn written_last(folder: &Path, model: &str) -> Result<Option<FileHashes>, EffectFailure> {
+    let (folder, name) = (folder.to_owned(), model.to_owned());
+    let state = tokio::task::spawn_blocking(move || research::read_model(&folder, &name))
+        .await
+        .map_err(|panic| interrupted("reading", &panic))?
+        .map_err(|error| files_failure(model, &error))?;
+    Ok(state.marker.map(|marker| marker.files))
+}
+
+fn interrupted(doing: &str, panic: &tokio::task::JoinError) -> EffectFailure {
+    EffectFailure::for_now(
+        "interrupted",
+        format!("{doing} the files was interrupted: {panic}"),
+        "`mathesis cycle retry`",
+    )
 }
 
 fn file_change(
@@ -109,12 +132,6 @@ async fn write(
     let written: Result<Written, FilesError> =
         tokio::task::spawn_blocking(move || research::write_version(&folder, &model, &change))
             .await
-            .map_err(|panic| {
-                EffectFailure::for_now(
-                    "interrupted",
-                    format!("writing the files was interrupted: {panic}"),
-                    "`mathesis cycle retry`",
-                )
-            })?;
+            .map_err(|panic| interrupted("writing", &panic))?;
     written.map_err(|error| files_failure(&name, &error))
 }
