@@ -192,7 +192,9 @@ impl Worker {
                 tracing::info!(effect.id = claim.effect_id, "the result came too late and was dropped");
                 Ok(Worked::Lost)
             }
-            Err(AdvanceError::Store(error)) => Err(error),
+            Err(AdvanceError::Store(error)) if error.is_transient() => Err(error),
+            // Handed back it would fail in the same way for ever; a person must look.
+            Err(AdvanceError::Store(error)) => self.fail(claim, error.into()).await,
             Err(AdvanceError::Invalid(refusal)) => {
                 let failure = EffectFailure::for_good(
                     "refused_by_the_machine",
@@ -216,7 +218,7 @@ impl Worker {
             Err(StoreError::LeaseLost { .. }) => return Ok(Worked::Lost),
             done => done?,
         }
-        project::files_done(&mut tx, claim.workflow_id, claim.cycle, changes, now).await?;
+        project::files_done(&mut tx, claim.workflow_id, changes, now).await?;
         cycles::hint(&mut tx, claim.workflow_id).await?;
         tx.commit().await?;
         Ok(Worked::Done(None))
@@ -290,7 +292,6 @@ impl Worker {
             remedy: failure.remedy.clone(),
             placed_by: "mathesis".to_owned(),
         };
-        let mut tx = self.engine.store.pool().begin().await?;
         if failure.hold == HoldKind::BudgetSpent {
             // Nothing failed: the effect waits for the month's turn and is then done as it stands.
             effects::wait_unspent(&mut tx, claim).await?;

@@ -422,7 +422,8 @@ pub async fn files_are_changing(
     .await?)
 }
 
-/// Lets failed effects of a cycle be tried again from the start.
+/// Lets failed effects of a cycle be tried again from the start, and failed rollbacks of earlier
+/// cycles, which may end while a rollback of theirs still waits.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -434,7 +435,7 @@ pub async fn retry_failed(
 ) -> Result<u64, StoreError> {
     let retried = sqlx::query!(
         "UPDATE effects SET status = 'pending', attempts = 0, run_after = $3, asks_since = $3, finished_at = NULL
-          WHERE workflow_id = $1 AND cycle = $2 AND status = 'failed'",
+          WHERE workflow_id = $1 AND (cycle = $2 OR kind = 'roll_back') AND status = 'failed'",
         workflow_id,
         cycle,
         now
@@ -445,7 +446,8 @@ pub async fn retry_failed(
     // An effect that waits for its next try is tried at once, too.
     let hurried = sqlx::query!(
         "UPDATE effects SET run_after = $3
-          WHERE workflow_id = $1 AND cycle = $2 AND status = 'pending' AND run_after > $3",
+          WHERE workflow_id = $1 AND (cycle = $2 OR kind = 'roll_back')
+            AND status = 'pending' AND run_after > $3",
         workflow_id,
         cycle,
         now
