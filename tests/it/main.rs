@@ -5,6 +5,7 @@ mod support;
 mod analytics;
 mod architecture;
 mod costs;
+mod dealing;
 mod retention;
 mod stepping;
 mod task_log;
