@@ -11,7 +11,7 @@ use super::registry::Workflow;
 use super::worker::Worker;
 use crate::store::holds::{self, HoldKind, Lift};
 use crate::store::schedules::{self, DueSchedule};
-use crate::store::{StoreError, task_log};
+use crate::store::{StoreError, cycles, experiments, task_log};
 use crate::workflow::CronExpression;
 
 /// How often the scheduler looks at its rows.
@@ -71,6 +71,10 @@ async fn run_one(
     let pool = engine.store.pool();
     let abandoned =
         task_log::abandon_silent(pool, workflow.workflow_id, silent_before).await?;
+    if let Some(open) = cycles::find_open(pool, workflow.workflow_id).await? {
+        // Scores may come when their test is over: the last cycle's are looked for as well.
+        experiments::keep_late_scores(pool, workflow.workflow_id, open.number - 1).await?;
+    }
     let moved = match super::watcher::check_workflow(engine, worker, workflow.workflow_id).await {
         Ok(moved) => moved,
         Err(super::AdvanceError::Store(error)) => return Err(error),
