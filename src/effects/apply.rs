@@ -60,11 +60,10 @@ pub(super) async fn carry_out(
     let to = versions::find(pool, workflow_id, model, intent.to_version)
         .await?
         .ok_or_else(|| no_such_version(model, intent.to_version))?;
-    let before = match intent.from_version {
-        Some(from) => versions::find(pool, workflow_id, model, from).await?,
-        None => None,
-    };
-    let mut change = file_change(workflow_id, intent, &to, before.as_ref());
+    let mut conn = pool.acquire().await?;
+    let active = versions::active(&mut conn, workflow_id, model).await?;
+    drop(conn);
+    let mut change = file_change(workflow_id, intent, &to, active.as_ref());
     if let Some(written_last) = written_last(folder, model).await? {
         change.expected_before = written_last;
     }
@@ -77,7 +76,8 @@ pub(super) async fn carry_out(
     })
 }
 
-/// What this program last wrote to the model's folder. An intent may be older than that: a rollback
+/// What this program last wrote to the model's folder, if it ever did; else the files are the active
+/// version. An intent may be older than that: a rollback
 /// waits for the Apply before it, a cancelled Apply may have written one model of two, and another
 /// machine's folder may be versions behind. Hand edits are told by the marker, not by the intent.
 async fn written_last(folder: &Path, model: &str) -> Result<Option<FileHashes>, EffectFailure> {
@@ -101,14 +101,14 @@ fn file_change(
     workflow_id: i64,
     intent: &ChangeRow,
     to: &Version,
-    before: Option<&Version>,
+    active: Option<&Version>,
 ) -> Change {
     Change {
         change_id: format!("{workflow_id}-{}", intent.id),
         backup_name: intent.backup_name.clone(),
         version: to.version,
         texts: to.texts(),
-        expected_before: before.map_or_else(FileHashes::default, |version| {
+        expected_before: active.map_or_else(FileHashes::default, |version| {
             research::hashes_of(&version.texts())
         }),
         at: intent.intended_at,
