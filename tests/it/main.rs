@@ -4,8 +4,11 @@ mod support;
 
 mod analytics;
 mod architecture;
+mod changes;
 mod costs;
 mod dealing;
+mod learning;
 mod retention;
 mod stepping;
 mod task_log;
+mod texts;
