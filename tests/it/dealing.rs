@@ -660,8 +660,10 @@ async fn each_model_commits_at_its_own_look_and_what_it_counted_is_frozen() {
 #[tokio::test]
 async fn a_test_ends_after_fourteen_days_and_the_old_version_stays() {
     let stage = testing_stage().await;
+    let mut holders = Vec::new();
     for n in 1..=19 {
-        play(&stage, &format!("t{n}"), WAN, better).await;
+        let task = format!("t{n}");
+        holders.push((task.clone(), play(&stage, &task, WAN, better).await));
     }
     let waiting = stage.assign("t20", WAN).await;
     stage
@@ -694,9 +696,19 @@ async fn a_test_ends_after_fourteen_days_and_the_old_version_stays() {
     run_due_schedules(&stage.engine, &stage.worker)
         .await
         .expect("the sweep runs");
-    assert_eq!(lost(&stage, "t20").await, (None, Some(9)), "kept as late");
+    assert_eq!(
+        lost(&stage, "t20").await,
+        (Some("timed_out".to_owned()), Some(9)),
+        "kept as late"
+    );
     assert_eq!(stage.step().await, StateName::Rejected);
     assert_eq!(stage.active_version(WAN).await, 1);
+    for replica in [&stage, &stage.another().await] {
+        assert_eq!(replica.assign("new", WAN).await.version, 1);
+        for (task, told) in &holders {
+            assert_eq!(&replica.assign(task, WAN).await, told, "holders keep it");
+        }
+    }
 }
 
 #[tokio::test]
