@@ -105,6 +105,7 @@ names! {
         AtCeiling => "at_ceiling",
         NothingProposed => "nothing_proposed",
         TestedBefore => "tested_before",
+        Superseded => "superseded",
         Retired => "retired",
     }
 }

@@ -88,6 +88,7 @@ impl ModelOutcome {
     fn without_candidate(none: &NoCandidate) -> Self {
         let result = match none.reason {
             NoCandidateReason::Retired => ModelResult::Retired,
+            NoCandidateReason::Superseded => ModelResult::Superseded,
             _ => ModelResult::NoCandidate,
         };
         Self {

@@ -17,20 +17,23 @@ use crate::workflow::{Definition, ModelName};
 pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<What, EffectFailure> {
     let (_, definition) = context(engine, claim).await?;
     let shown = analysis_context(engine, claim, &definition).await?;
-    let prompt = render_analysis(&definition, &shown)?;
     let models: Vec<ModelName> =
         definition.models.iter().map(|model| model.name.clone()).collect();
-    let request = MessageRequest::structured(
-        definition.claude.analysis_model.clone(),
-        definition.claude.analysis_max_tokens,
-        vec![(prompt.system, true)],
-        prompt.user,
-        analysis_schema(&models),
-    );
+    let build = |rejected: &[String]| {
+        let asked = AnalysisContext { rejected: rejected.to_vec(), ..shown.clone() };
+        let prompt = render_analysis(&definition, &asked)?;
+        Ok(MessageRequest::structured(
+            definition.claude.analysis_model.clone(),
+            definition.claude.analysis_max_tokens,
+            vec![(prompt.system, true)],
+            prompt.user,
+            analysis_schema(&models),
+        ))
+    };
     let caller =
         Caller { engine, claim, definition: &definition, purpose: Purpose { name: "analysis", model: "" } };
     let answer: AnalysisAnswer =
-        paid_call::ask(caller, |_| Ok(request.clone()), |text| usable(text, &definition)).await?;
+        paid_call::ask(caller, build, |text| usable(text, &definition)).await?;
     let in_window =
         window::task_ids(engine.store.pool(), claim.workflow_id, claim.cycle).await?;
     Ok(What::Analysis(to_rows(answer, &shown.window, &in_window)))
@@ -62,6 +65,7 @@ async fn analysis_context(
         },
         facts,
         tasks,
+        rejected: Vec::new(),
     })
 }
 

@@ -33,8 +33,7 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
         if dropped.contains(&intent.model_name.as_str()) {
             done.push(not_carried_out(intent));
         } else {
-            let expected = files_of(engine, claim.workflow_id, intent).await?;
-            done.push(carry_out(engine, claim.workflow_id, &folder, intent, expected).await?);
+            done.push(carry_out(engine, claim.workflow_id, &folder, intent).await?);
         }
     }
     Ok(What::Files { event: Event::FilesApplied, changes: done })
@@ -49,32 +48,25 @@ fn not_carried_out(intent: &ChangeRow) -> FileChange {
     }
 }
 
-/// The files of the version that an intent replaces.
-async fn files_of(
-    engine: &Engine,
-    workflow_id: i64,
-    intent: &ChangeRow,
-) -> Result<FileHashes, EffectFailure> {
-    let Some(from) = intent.from_version else { return Ok(FileHashes::default()) };
-    let pool = engine.store.pool();
-    let before = versions::find(pool, workflow_id, &intent.model_name, from).await?;
-    Ok(before.map_or_else(FileHashes::default, |version| research::hashes_of(&version.texts())))
-}
-
-/// Writes the version that an intent names, over the files that are expected to stand there.
+/// Writes the version that an intent names.
 pub(super) async fn carry_out(
     engine: &Engine,
     workflow_id: i64,
     folder: &Path,
     intent: &ChangeRow,
-    expected_before: FileHashes,
 ) -> Result<FileChange, EffectFailure> {
     let pool = engine.store.pool();
     let model = intent.model_name.as_str();
     let to = versions::find(pool, workflow_id, model, intent.to_version)
         .await?
         .ok_or_else(|| no_such_version(model, intent.to_version))?;
-    let change = file_change(workflow_id, intent, &to, expected_before);
+    let mut conn = pool.acquire().await?;
+    let active = versions::active(&mut conn, workflow_id, model).await?;
+    drop(conn);
+    let mut change = file_change(workflow_id, intent, &to, active.as_ref());
+    if let Some(written_last) = written_last(folder, model).await? {
+        change.expected_before = written_last;
+    }
     let written = write(folder.to_owned(), model.to_owned(), change).await?;
     Ok(FileChange {
         change_id: intent.id,
@@ -84,18 +76,41 @@ pub(super) async fn carry_out(
     })
 }
 
+/// What this program last wrote to the model's folder, if it ever did; else the files are the active
+/// version. An intent may be older than that: a rollback
+/// waits for the Apply before it, a cancelled Apply may have written one model of two, and another
+/// machine's folder may be versions behind. Hand edits are told by the marker, not by the intent.
+async fn written_last(folder: &Path, model: &str) -> Result<Option<FileHashes>, EffectFailure> {
+    let (folder, name) = (folder.to_owned(), model.to_owned());
+    let state = tokio::task::spawn_blocking(move || research::read_model(&folder, &name))
+        .await
+        .map_err(|panic| interrupted("reading", &panic))?
+        .map_err(|error| files_failure(model, &error))?;
+    Ok(state.marker.map(|marker| marker.files))
+}
+
+fn interrupted(doing: &str, panic: &tokio::task::JoinError) -> EffectFailure {
+    EffectFailure::for_now(
+        "interrupted",
+        format!("{doing} the files was interrupted: {panic}"),
+        "`mathesis cycle retry`",
+    )
+}
+
 fn file_change(
     workflow_id: i64,
     intent: &ChangeRow,
     to: &Version,
-    expected_before: FileHashes,
+    active: Option<&Version>,
 ) -> Change {
     Change {
         change_id: format!("{workflow_id}-{}", intent.id),
         backup_name: intent.backup_name.clone(),
         version: to.version,
         texts: to.texts(),
-        expected_before,
+        expected_before: active.map_or_else(FileHashes::default, |version| {
+            research::hashes_of(&version.texts())
+        }),
         at: intent.intended_at,
     }
 }
@@ -117,12 +132,6 @@ async fn write(
     let written: Result<Written, FilesError> =
         tokio::task::spawn_blocking(move || research::write_version(&folder, &model, &change))
             .await
-            .map_err(|panic| {
-                EffectFailure::for_now(
-                    "interrupted",
-                    format!("writing the files was interrupted: {panic}"),
-                    "`mathesis cycle retry`",
-                )
-            })?;
+            .map_err(|panic| interrupted("writing", &panic))?;
     written.map_err(|error| files_failure(&name, &error))
 }

@@ -144,8 +144,9 @@ fn judge(
     };
     let texts = research::apply(parent, &edits, &rules)
         .map_err(|refusal| Unusable(format!("{}: {refusal}", refusal.code())))?;
-    if answer.summary.contains('\0') {
-        return Err(Unusable("the summary holds a NUL character".to_owned()));
+    let named = answer.edits.iter().flat_map(|edit| &edit.because);
+    if named.chain([&answer.summary]).any(|text| text.contains('\0')) {
+        return Err(Unusable("the summary or a reason holds a NUL character".to_owned()));
     }
     Ok((answer, Some(texts)))
 }

@@ -14,7 +14,7 @@ use crate::claude::{
 };
 use crate::runtime::Engine;
 use crate::store::claude_calls::{self, CallIntent, CallOutcome};
-use crate::store::effects::ClaimedEffect;
+use crate::store::effects::{self, ClaimedEffect};
 use crate::store::holds::HoldKind;
 use crate::workflow::Definition;
 
@@ -108,6 +108,7 @@ fn no_usable_answer(rejected: &[String]) -> EffectFailure {
 }
 
 async fn make_call(caller: Caller<'_>, request: &MessageRequest) -> Result<String, PaidCallError> {
+    check_claim(caller).await.map_err(PaidCallError::Effect)?;
     check_budget(caller, request).await.map_err(PaidCallError::Effect)?;
     let journal = Journal { caller };
     let policy = RetryPolicy { retries_max: caller.definition.claude.request_retries_max };
@@ -129,9 +130,11 @@ impl PaidCallError {
         matches!(self, Self::Call(error) if error.is_about_the_answer())
     }
 
+    /// What Claude is told: the words on record, so that a redo asks the very same question; and not
+    /// the remedy, which is for people.
     fn words(&self) -> String {
         match self {
-            Self::Call(error) => error.words(),
+            Self::Call(error) => error.to_string(),
             Self::Effect(failure) => failure.words.clone(),
         }
     }
@@ -149,13 +152,23 @@ impl From<PaidCallError> for EffectFailure {
 /// Reads an answer of a schema.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Unusable> {
     let mut json = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         Unusable(format!(
             "the answer does not have the asked shape, at {}: {}",
             error.path(),
             error.inner()
         ))
-    })
+    })?;
+    json.end().map_err(|_| Unusable("the answer goes on after its JSON".to_owned()))?;
+    Ok(read)
+}
+
+/// Spends nothing for a cycle that was cancelled meanwhile, or that another worker took over.
+async fn check_claim(caller: Caller<'_>) -> Result<(), EffectFailure> {
+    if effects::stands(caller.engine.store.pool(), caller.claim).await? {
+        return Ok(());
+    }
+    Err(EffectFailure::for_now("claim_lost", "the effect's claim does not stand any more", ""))
 }
 
 /// Holds the next paid effect when the month's money is spent; a running one is never stopped.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::engine::Engine;
 use super::project;
-use crate::cycle::{Event, Experiment, InvalidTransition, NoCandidate, Snapshot, StateName, Window, step};
+use crate::cycle::{Event, Experiment, InvalidTransition, NoCandidate, NoCandidateReason, Snapshot, StateName, Window, step};
 use crate::experiment::deck::Slot;
 use crate::experiment::gate::Look;
 use crate::experiment::{Arm, ByArm};
@@ -16,7 +16,7 @@ use crate::store::experiments::NewExperiment;
 use crate::store::holds::{self, HoldKind};
 use crate::store::insights::NewAnalysis;
 use crate::store::versions::{self, NewVersion};
-use crate::store::{StoreError, experiments, window};
+use crate::store::{StoreError, changes, experiments, window};
 
 /// A candidate with the deck of its test.
 #[derive(Debug, Clone)]
@@ -313,6 +313,8 @@ async fn candidates_event(
     now: DateTime<Utc>,
 ) -> Result<Event, StoreError> {
     let mut opened = Vec::with_capacity(candidates.len());
+    let mut without = without.to_vec();
+    let changing = changes::models_changing(&mut *tx, before.workflow_id).await?;
     for candidate in candidates {
         let version = &candidate.version;
         let model = &version.model_name;
@@ -320,6 +322,13 @@ async fn candidates_event(
             let row = format!("workflow {} model {model}", before.workflow_id);
             StoreError::corrupt("prompt_versions", "is_active", row, "no version is active")
         })?;
+        // A rollback came in between, or still waits: the candidate was made from a version that a
+        // person no longer wants.
+        if version.parent_version != Some(active.version) || changing.contains(model) {
+            let reason = NoCandidateReason::Superseded;
+            without.push(NoCandidate { model: model.clone(), reason });
+            continue;
+        }
         versions::insert(tx, before.workflow_id, version, now).await?;
         let experiment = NewExperiment {
             model_name: model.clone(),
@@ -337,7 +346,7 @@ async fn candidates_event(
             dropped: None,
         });
     }
-    Ok(Event::CandidatesGenerated { experiments: opened, without: without.to_vec() })
+    Ok(Event::CandidatesGenerated { experiments: opened, without })
 }
 
 /// Queues what the transition asked for. The first effect that may run now is born claimed by the

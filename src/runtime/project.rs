@@ -43,7 +43,7 @@ pub(super) async fn rows(
         insights::insert(tx, turn.workflow_id, turn.after.cycle, analysis, turn.now).await?;
     }
     if let What::Files { changes, .. } = what {
-        files_done(tx, turn.workflow_id, turn.after.cycle, changes, turn.now).await?;
+        files_done(tx, turn.workflow_id, changes, turn.now).await?;
     }
     if turn.transition.from_state == StateName::Testing {
         verdicts(tx, turn).await?;
@@ -74,7 +74,6 @@ fn nothing_left_to_approve(state: &State) -> bool {
 pub(super) async fn files_done(
     tx: &mut PgConnection,
     workflow_id: i64,
-    cycle: i64,
     done: &[FileChange],
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -86,7 +85,7 @@ pub(super) async fn files_done(
         versions::activate(tx, workflow_id, &change.model, version).await?;
         let backup = change.backup_path.as_deref();
         changes::finish(tx, workflow_id, change.change_id, backup, now).await?;
-        insights::mark_applied(tx, workflow_id, cycle, &change.model, version).await?;
+        insights::mark_applied(tx, workflow_id, &change.model, version).await?;
     }
     Ok(())
 }

@@ -95,10 +95,31 @@ async fn reconcile_model(
             }
         }
         Standing::HandEdited(files) => Ok(Err(hand_edited(folder, &model, &files))),
-        Standing::Missing(_) | Standing::Stale => write(engine, workflow, folder, active).await,
-        // Somebody is in the middle of a change, or died there: its effect finishes it.
-        Standing::HalfWritten { .. } => Ok(Ok(())),
+        // Half written and no change under way: a repair died there, and is done again.
+        Standing::Missing(_) | Standing::Stale | Standing::HalfWritten { .. } => {
+            if is_changing(engine, workflow.workflow_id, &active).await? {
+                return Ok(Ok(()));
+            }
+            write(engine, workflow, folder, active).await
+        }
     }
+}
+
+/// True when a change began, or ended, since the active version was read: what the folder holds may
+/// then be newer than what we know, and is looked at again later.
+async fn is_changing(
+    engine: &Engine,
+    workflow_id: i64,
+    read: &Version,
+) -> Result<bool, StoreError> {
+    let pool = engine.store.pool();
+    let model = &read.model_name;
+    if changes::models_changing(pool, workflow_id).await?.contains(model) {
+        return Ok(true);
+    }
+    let mut conn = pool.acquire().await?;
+    let active = versions::active_head(&mut conn, workflow_id, model).await?;
+    Ok(active.is_none_or(|(version, _)| version != read.version))
 }
 
 async fn known_version(

@@ -71,8 +71,8 @@ async fn run_one(
     let pool = engine.store.pool();
     let abandoned =
         task_log::abandon_silent(pool, workflow.workflow_id, silent_before).await?;
-    // A test's last holders may score after it has ended; the watcher looks at running tests only.
     if let Some(open) = cycles::find_open(pool, workflow.workflow_id).await? {
+        // Scores may come when their test is over: the last cycle's are looked for as well.
         experiments::keep_late_scores(pool, workflow.workflow_id, open.number - 1).await?;
     }
     let moved = match super::watcher::check_workflow(engine, worker, workflow.workflow_id).await {

@@ -201,7 +201,9 @@ impl Worker {
                 tracing::info!(effect.id = claim.effect_id, "the result came too late and was dropped");
                 Ok(Worked::Lost)
             }
-            Err(AdvanceError::Store(error)) => Err(error),
+            Err(AdvanceError::Store(error)) if error.is_transient() => Err(error),
+            // Handed back it would fail in the same way for ever; a person must look.
+            Err(AdvanceError::Store(error)) => self.fail(claim, error.into()).await,
             Err(AdvanceError::Invalid(refusal)) => {
                 let failure = EffectFailure::for_good(
                     "refused_by_the_machine",
@@ -225,7 +227,7 @@ impl Worker {
             Err(StoreError::LeaseLost { .. }) => return Ok(Worked::Lost),
             done => done?,
         }
-        project::files_done(&mut tx, claim.workflow_id, claim.cycle, changes, now).await?;
+        project::files_done(&mut tx, claim.workflow_id, changes, now).await?;
         cycles::hint(&mut tx, claim.workflow_id).await?;
         tx.commit().await?;
         Ok(Worked::Done(None))
@@ -285,13 +287,13 @@ impl Worker {
         let now = self.engine.now();
         let on_workflow = failure.hold.is_on_workflow();
         let mut tx = self.engine.store.pool().begin().await?;
-        // The cycle's lock orders the hold before or after any transition. A rollback may outlive the
-        // cycle that asked for it; then the open one is held, where a person sees it.
+        // The cycle's lock comes first everywhere, or a cancel at this moment would be a deadlock.
         let open = cycles::lock_open(&mut tx, claim.workflow_id).await?;
-        let concerned = open.map_or(claim.cycle, |open| open.number);
+        // A rollback may outlive its cycle; its hold stands where people look.
+        let cycle = open.map_or(claim.cycle, |open| open.number);
         let hold = NewHold {
             kind: failure.hold,
-            cycle: (!on_workflow).then_some(concerned),
+            cycle: (!on_workflow).then_some(cycle),
             subject: failure.subject.clone().unwrap_or_else(|| claim.effect.kind().as_str().to_owned()),
             effect_id: Some(claim.effect_id),
             code: failure.code.to_owned(),

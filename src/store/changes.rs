@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::StoreError;
 
@@ -248,12 +248,15 @@ pub async fn list(
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn models_changing(pool: &PgPool, workflow_id: i64) -> Result<Vec<String>, StoreError> {
+pub async fn models_changing(
+    executor: impl PgExecutor<'_>,
+    workflow_id: i64,
+) -> Result<Vec<String>, StoreError> {
     Ok(sqlx::query_scalar!(
         "SELECT DISTINCT model_name FROM config_changes WHERE workflow_id = $1 AND status = 'intended'",
         workflow_id
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?)
 }
 

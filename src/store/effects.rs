@@ -359,6 +359,25 @@ fn held(rows: u64, claim: &ClaimedEffect) -> Result<(), StoreError> {
     if rows == 1 { Ok(()) } else { Err(StoreError::LeaseLost { effect_id: claim.effect_id }) }
 }
 
+/// True while a claim stands: nobody took the effect over, and its cycle did not drop it.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn stands(pool: &PgPool, claim: &ClaimedEffect) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+               SELECT FROM effects
+                WHERE workflow_id = $1 AND effect_id = $2 AND worker_id = $3 AND fence = $4
+                  AND status = 'claimed') AS "stands!""#,
+        claim.workflow_id,
+        claim.effect_id,
+        claim.worker_id,
+        claim.fence
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
 /// Prolongs the leases of all effects that a worker holds. On the database's clock, since workers on
 /// different machines must agree.
 ///
@@ -426,8 +445,8 @@ pub async fn files_are_changing(
     .await?)
 }
 
-/// Lets failed effects of a cycle be tried again from the start, and with them rollbacks that failed,
-/// since those outlive their cycle.
+/// Lets failed effects of a cycle be tried again from the start, and failed rollbacks of earlier
+/// cycles, which may end while a rollback of theirs still waits.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -450,8 +469,8 @@ pub async fn retry_failed(
     // An effect that waits for its next try is tried at once, too.
     let hurried = sqlx::query!(
         "UPDATE effects SET run_after = $3
-          WHERE workflow_id = $1 AND (cycle = $2 OR kind = 'roll_back') AND status = 'pending'
-            AND run_after > $3",
+          WHERE workflow_id = $1 AND (cycle = $2 OR kind = 'roll_back')
+            AND status = 'pending' AND run_after > $3",
         workflow_id,
         cycle,
         now

@@ -483,8 +483,8 @@ pub async fn counted_scores(
         .collect()
 }
 
-/// Keeps the scores of former holders, and of holders that came after the freeze, as `late`. Of that
-/// cycle and the later ones.
+/// Keeps the scores of former holders, and of holders that came after the freeze, as `late`; in the
+/// tests of this cycle and later ones.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -496,7 +496,7 @@ pub async fn keep_late_scores(
     let kept = sqlx::query!(
         "UPDATE assignments g SET late_score = a.validation_score
            FROM tasks t, attempts a
-          WHERE g.workflow_id = $1 AND g.cycle >= $2 AND g.late_score IS NULL
+          WHERE g.workflow_id = $1 AND g.slot IS NOT NULL AND g.cycle >= $2 AND g.late_score IS NULL
             AND (g.lost_because IS NOT NULL OR EXISTS (
                     SELECT FROM deck_slots s
                      WHERE s.workflow_id = g.workflow_id AND s.cycle = g.cycle

@@ -183,25 +183,24 @@ pub async fn recommendations(
     Ok(found.unwrap_or_else(|| Value::Array(Vec::new())))
 }
 
-/// Marks the insights that an adopted version rests on: its model's and those for all models.
+/// Marks the insights that an adopted version rests on. Ordinals start anew in each cycle, so only
+/// those of the version's own cycle are meant.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn mark_applied(
     conn: &mut PgConnection,
     workflow_id: i64,
-    cycle: i64,
     model: &str,
     version: i32,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE insights i SET applied = true
            FROM prompt_versions v
-          WHERE i.workflow_id = $1 AND i.cycle = $2
-            AND v.workflow_id = $1 AND v.model_name = $3 AND v.version = $4
+          WHERE i.workflow_id = $1 AND i.cycle = v.cycle
+            AND v.workflow_id = $1 AND v.model_name = $2 AND v.version = $3
             AND v.based_on ? i.ordinal::text",
         workflow_id,
-        cycle,
         model,
         version
     )

@@ -22,6 +22,9 @@ pub struct AnalysisContext {
     pub facts: Vec<ModelFacts>,
     /// The tasks shown, oldest first.
     pub tasks: Vec<TaskForAnalysis>,
+    /// Why earlier answers to this same request were refused; empty the first time. Outside text.
+    #[serde(default)]
+    pub rejected: Vec<String>,
 }
 
 /// How large the window is, and how much of it is shown.

@@ -136,6 +136,7 @@ fn greek_window() -> AnalysisContext {
             },
         ],
         tasks: vec![sunset, failed, silent],
+        rejected: Vec::new(),
     }
 }
 

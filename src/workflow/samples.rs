@@ -42,6 +42,7 @@ pub(super) fn full_analysis() -> AnalysisContext {
             greek_share: Some("94%".to_owned()),
         }],
         tasks: vec![full_task(), full_task()],
+        rejected: vec![mark("rejected")],
     }
 }
 
@@ -107,6 +108,7 @@ pub(super) fn bare_analysis() -> AnalysisContext {
         }
     }
     context.tasks.truncate(1);
+    context.rejected.clear();
     context
 }
 

@@ -97,6 +97,7 @@ fn window(definition: &Definition) -> AnalysisContext {
         },
         facts: Vec::new(),
         tasks,
+        rejected: Vec::new(),
     }
 }
 

@@ -46,7 +46,7 @@ async fn a_pause_lets_the_running_effect_finish_and_starts_nothing_new() {
 #[tokio::test]
 async fn a_pause_deals_nothing_while_dealt_tasks_keep_their_arm_and_score() {
     let stage = Stage::new().await;
-    stage.open_test("seed").await;
+    stage.start_test("seed").await;
     let dealt = stage.assign("dealt", WAN).await;
     assert!(dealt.arm.is_some());
     stage.please(Operation::Pause).await;
@@ -143,7 +143,7 @@ async fn asking(ask: ApprovalAsk) -> Stage {
 #[tokio::test]
 async fn candidates_wait_for_a_word_before_their_test() {
     let stage = asking(ApprovalAsk::BeforeTest).await;
-    stage.open_test("asked").await;
+    stage.start_test("asked").await;
     assert_eq!(stage.the_hold().await.code, "approval_before_test");
     assert_eq!(stage.assign("early", WAN).await.arm, None, "nothing is dealt before it");
     stage.please(Operation::Approve).await;
@@ -153,7 +153,7 @@ async fn candidates_wait_for_a_word_before_their_test() {
 #[tokio::test]
 async fn refusing_every_candidate_before_its_test_rejects_the_cycle() {
     let stage = asking(ApprovalAsk::BeforeTest).await;
-    stage.open_test("asked").await;
+    stage.start_test("asked").await;
     stage.please(Operation::Refuse { models: vec![] }).await;
     assert_eq!(stage.cycle_number(1).await.snapshot.state.name(), StateName::Rejected);
     assert!(stage.experiments(1).await.iter().all(|row| row.reason.as_deref() == Some("refused")));
@@ -163,7 +163,7 @@ async fn refusing_every_candidate_before_its_test_rejects_the_cycle() {
 #[tokio::test]
 async fn refusing_one_candidate_leaves_the_other_to_its_test() {
     let stage = asking(ApprovalAsk::BeforeTest).await;
-    stage.open_test("asked").await;
+    stage.start_test("asked").await;
     stage.please(Operation::Refuse { models: vec![WAN.to_owned()] }).await;
     stage.please(Operation::Approve).await;
     assert_eq!(stage.assign("task", WAN).await.arm, None);
@@ -264,7 +264,7 @@ async fn without_a_key_the_cycle_is_held_at_analyzing() {
 #[tokio::test]
 async fn a_tests_fourteen_days_stand_still_while_it_is_held() {
     let stage = Stage::new().await;
-    stage.open_test("slow").await;
+    stage.start_test("slow").await;
     stage.clock.advance(TimeDelta::days(5));
     stage.please(Operation::Pause).await;
     stage.clock.advance(TimeDelta::days(30));
@@ -283,7 +283,7 @@ async fn a_tests_fourteen_days_stand_still_while_it_is_held() {
 #[tokio::test]
 async fn a_slot_whose_task_went_silent_is_dealt_again_in_its_arm_and_the_late_score_does_not_count() {
     let stage = Stage::new().await;
-    stage.open_test("seed").await;
+    stage.start_test("seed").await;
     let lost = stage.assign("lost", WAN).await;
     stage.clock.advance(TimeDelta::hours(7));
     stage.watch().await;
@@ -300,7 +300,7 @@ async fn a_slot_whose_task_went_silent_is_dealt_again_in_its_arm_and_the_late_sc
 #[tokio::test]
 async fn a_score_that_comes_after_its_test_is_kept_as_late_by_the_sweep() {
     let stage = Stage::new().await;
-    stage.open_test("seed").await;
+    stage.start_test("seed").await;
     let told = stage.assign("straggler", WAN).await;
     stage.please(Operation::Cancel).await;
     stage.log(crate::support::TaskRun::new("straggler", &[(WAN, told.version, 9)]).events()).await;

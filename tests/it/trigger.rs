@@ -48,7 +48,7 @@ async fn a_window_larger_than_the_trigger_takes_every_task() {
 #[tokio::test]
 async fn tasks_completed_during_a_test_wait_for_the_next_window() {
     let stage = Stage::new().await;
-    stage.open_test("seed").await;
+    stage.start_test("seed").await;
     stage.complete_tasks("meanwhile", 35, 7).await;
     stage.play_test("test", candidates_win).await;
     assert_eq!(stage.watch().await, 2);

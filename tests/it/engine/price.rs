@@ -75,7 +75,7 @@ async fn a_rescue_costs_one_commit_and_the_claim_after_it_another() {
 #[tokio::test]
 async fn looking_without_anything_to_do_writes_nothing() {
     let stage = Stage::new().await;
-    stage.open_test("idle").await;
+    stage.start_test("idle").await;
     record_commits(&stage).await;
     stage.watch().await;
     stage.work().await;

@@ -72,7 +72,7 @@ async fn cancel_in_generating() {
 #[tokio::test]
 async fn cancel_in_testing_keeps_what_holders_were_told() {
     let stage = Stage::new().await;
-    stage.open_test("seed").await;
+    stage.start_test("seed").await;
     let told = stage.assign("dealt", WAN).await;
     stage.please(Operation::Cancel).await;
     cancelled(&stage).await;
@@ -147,7 +147,7 @@ async fn a_rollback_in_a_paused_applying_does_not_wait_for_the_pause() {
 async fn a_rollback_in_testing_ends_that_models_test_and_leaves_the_other() {
     let stage = Stage::new().await;
     stage.reach_applied("first").await;
-    stage.open_test("second").await;
+    stage.start_test("second").await;
     stage.please(rollback(WAN, 1)).await;
     assert_eq!(stage.work().await, Worked::Done(None));
     let verdicts: Vec<(String, Option<String>)> =
@@ -247,7 +247,7 @@ async fn a_second_pause_and_a_second_switch_say_so_and_place_no_second_hold() {
 async fn a_rollback_that_failed_is_held_beyond_its_cycle_until_it_is_retried() {
     let stage = Stage::new().await;
     stage.reach_applied("first").await;
-    stage.open_test("second").await;
+    stage.start_test("second").await;
     let file = stage.file(WAN, "research.md");
     let served = std::fs::read(&file).expect("the file is there");
     std::fs::remove_dir_all(stage.file(WAN, "")).expect("the folder can go");

@@ -28,7 +28,7 @@ async fn invariant_7_every_history_is_gapless_and_replays_to_the_stored_state() 
     stage.reach_deciding("two", no_difference).await;
     assert_eq!(stage.step().await, StateName::Rejected);
 
-    stage.open_test("three").await;
+    stage.start_test("three").await;
     stage.please(Operation::Pause).await;
     stage.please(Operation::Cancel).await;
 
@@ -69,7 +69,7 @@ async fn invariant_8_an_acknowledged_event_is_committed_and_counts_once() {
 async fn invariant_8_a_whole_test_lands_the_same_in_any_order_and_sent_twice() {
     let (in_order, backwards) = (Stage::new().await, Stage::new().await);
     for stage in [&in_order, &backwards] {
-        stage.open_test("seed").await;
+        stage.start_test("seed").await;
     }
     for n in 1..=20 {
         let task = format!("any-{n}");

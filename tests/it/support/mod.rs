@@ -10,3 +10,12 @@ pub use cluster::{database, database_url};
 pub use events::{TaskRun, analysis_answer, edit_answer, no_edit_answer};
 pub use probe::{candidates_win, no_difference};
 pub use stage::{Stage, StageBuilder};
+
+/// Waits without sleeping until something is seen to be so.
+pub async fn until(mut seen: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !seen().await {
+        assert!(tokio::time::Instant::now() < deadline, "it never came about");
+        tokio::task::yield_now().await;
+    }
+}

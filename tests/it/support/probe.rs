@@ -139,7 +139,7 @@ impl Stage {
     }
 
     /// From Collecting to Testing, whatever the cycle's number.
-    pub async fn open_test(&self, name: &str) {
+    pub async fn start_test(&self, name: &str) {
         self.complete_tasks(name, 50, 7).await;
         assert_eq!(self.watch().await, 1, "the trigger opens the analysis");
         self.script_candidates(name);
@@ -149,7 +149,7 @@ impl Stage {
 
     /// From Collecting to Deciding, with the scores given.
     pub async fn reach_deciding(&self, name: &str, score: impl Fn(&str, &Assignment) -> i64) {
-        self.open_test(name).await;
+        self.start_test(name).await;
         self.play_test(&format!("{name}-test"), score).await;
         assert_eq!(self.watch().await, 2, "each model takes its look");
         assert_eq!(self.state().await, StateName::Deciding);

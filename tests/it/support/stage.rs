@@ -111,6 +111,13 @@ fn write_documents(root: &std::path::Path) {
     }
 }
 
+/// A stage in Testing, one candidate a model, after a window of three.
+pub async fn testing_stage() -> Stage {
+    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
+    stage.open_test().await;
+    stage
+}
+
 impl Stage {
     /// A stage with the shipped workflow.
     pub async fn new() -> Self {
@@ -303,6 +310,32 @@ impl Stage {
         self.claude.answer_json(super::edit_answer("Keep the logo."));
         assert_eq!(self.step().await, StateName::Generating);
         assert_eq!(self.step().await, StateName::Testing);
+    }
+
+    /// Runs Collecting to Testing over a window of three; for stages whose trigger is 3.
+    pub async fn open_test(&self) {
+        self.complete_tasks("seed", 3, 7).await;
+        assert_eq!(self.watch().await, 1, "the trigger opens the analysis");
+        self.claude.answer_json(super::analysis_answer(&["seed-1", "seed-2"]));
+        self.claude.answer_json(super::edit_answer("Name what must stay unchanged."));
+        self.claude.answer_json(super::edit_answer("Keep the logo."));
+        assert_eq!(self.step().await, StateName::Generating);
+        assert_eq!(self.step().await, StateName::Testing);
+    }
+
+    /// The same process started again with another definition, on the same database and folder.
+    pub async fn restarted_with(&self, edit: impl FnOnce(&mut Definition)) -> Self {
+        let mut definition = self.workflow.definition.as_ref().clone();
+        edit(&mut definition);
+        Self::on(
+            self.url.clone(),
+            Arc::clone(&self.folder),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.claude),
+            definition,
+            2_000,
+        )
+        .await
     }
 
     /// Sends tasks through the running test: each asks for both models and scores what `score` says
