@@ -66,6 +66,14 @@ impl App {
         settings: HttpSettings,
     ) -> Self {
         let keys = Arc::new(Keyring::new(engine.store.clone()));
-        Self { engine, assigner, logger, settings, keys, requests: Arc::default(), hints: Arc::default() }
+        Self {
+            engine,
+            assigner,
+            logger,
+            settings,
+            keys,
+            requests: Arc::default(),
+            hints: Arc::default(),
+        }
     }
 }

@@ -58,7 +58,15 @@ pub fn on_cycle(operation: Operation) -> MethodRouter<App> {
                     JsonBody(said): JsonBody<Said>| {
             let workflow = existing(&app, &workflow, number).await?;
             let operation = with_models(&workflow, operation, said.models)?;
-            perform(&app, &workflow, &operation, &caller, said.reason.as_deref(), Some(number)).await
+            perform(
+                &app,
+                &workflow,
+                &operation,
+                &caller,
+                said.reason.as_deref(),
+                Some(number),
+            )
+            .await
         },
     )
 }
@@ -97,7 +105,15 @@ pub async fn rollback(
     let workflow = app.workflow(&workflow)?;
     check_model(&workflow, &model)?;
     let operation = Operation::Rollback { model, to: wish.to };
-    perform(&app, &workflow, &operation, &caller, wish.reason.as_deref(), None).await
+    perform(
+        &app,
+        &workflow,
+        &operation,
+        &caller,
+        wish.reason.as_deref(),
+        None,
+    )
+    .await
 }
 
 /// `POST …/automation`
@@ -111,8 +127,18 @@ pub async fn automation(
     JsonBody(wish): JsonBody<Automation>,
 ) -> Result<Json<Performed>, Problem> {
     let workflow = app.workflow(&workflow)?;
-    let operation = Operation::Automation { enabled: wish.enabled };
-    perform(&app, &workflow, &operation, &caller, wish.reason.as_deref(), None).await
+    let operation = Operation::Automation {
+        enabled: wish.enabled,
+    };
+    perform(
+        &app,
+        &workflow,
+        &operation,
+        &caller,
+        wish.reason.as_deref(),
+        None,
+    )
+    .await
 }
 
 async fn perform(
@@ -123,18 +149,25 @@ async fn perform(
     reason: Option<&str>,
     cycle: Option<i64>,
 ) -> Result<Json<Performed>, Problem> {
-    let unusable = |reason: &str| {
-        reason.contains('\0') || reason.chars().count() > REASON_CHARS_MAX
-    };
+    let unusable =
+        |reason: &str| reason.contains('\0') || reason.chars().count() > REASON_CHARS_MAX;
     if reason.is_some_and(unusable) {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid_reason",
-            format!("nothing was changed: `reason` holds at most {REASON_CHARS_MAX} characters and no NUL"),
+            format!(
+                "nothing was changed: `reason` holds at most {REASON_CHARS_MAX} characters and no NUL"
+            ),
         ));
     }
-    let operator = Operator { name: &caller.name, reason, cycle };
-    let performed = operation.perform(&app.engine, workflow.workflow_id, operator).await?;
+    let operator = Operator {
+        name: &caller.name,
+        reason,
+        cycle,
+    };
+    let performed = operation
+        .perform(&app.engine, workflow.workflow_id, operator)
+        .await?;
     tracing::info!(
         workflow = workflow.name(),
         cycle.number = performed.cycle,

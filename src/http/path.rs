@@ -60,7 +60,10 @@ impl App {
         }
         WorkflowName::new(name)?;
         let known = self.engine.registry.all();
-        let known = known.iter().map(|workflow| workflow.name().to_owned()).collect();
+        let known = known
+            .iter()
+            .map(|workflow| workflow.name().to_owned())
+            .collect();
         Err(Problem::unknown_workflow(name, known))
     }
 }

@@ -28,7 +28,11 @@ pub struct Stopping(pub CancellationToken);
 ///
 /// # Errors
 /// An [`io::Error`] when the listener itself is broken; a broken connection ends alone.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) -> io::Result<()> {
     listener.local_addr()?;
     let router = router.layer(Extension(Stopping(stop.clone())));
     let connections = TaskTracker::new();
@@ -59,7 +63,10 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
+    if tokio::time::timeout(GRACE, connections.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!(
             connections.open = connections.len(),
             "requests did not finish in time and were cut off; clients repeat them safely"

@@ -141,7 +141,9 @@ pub enum KeyError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The name cannot be one.
-    #[error("a key's name is 1 to 64 visible characters; it is what the history shows for what the key does")]
+    #[error(
+        "a key's name is 1 to 64 visible characters; it is what the history shows for what the key does"
+    )]
     InvalidName,
     /// Another key has the name.
     #[error("there is a key named {0:?} already; revoke it first, or choose another name")]
@@ -150,7 +152,9 @@ pub enum KeyError {
     #[error("there is no key named {0:?} that is not revoked; `mathesis key list` shows them")]
     NoSuchKey(String),
     /// The bootstrap key cannot be one.
-    #[error("MATHESIS_BOOTSTRAP_KEY must be {BOOTSTRAP_CHARS_MIN} to 256 visible ASCII characters without spaces; `openssl rand -hex 32` makes a good one")]
+    #[error(
+        "MATHESIS_BOOTSTRAP_KEY must be {BOOTSTRAP_CHARS_MIN} to 256 visible ASCII characters without spaces; `openssl rand -hex 32` makes a good one"
+    )]
     WeakBootstrapKey,
 }
 
@@ -178,7 +182,10 @@ pub async fn create(
     }
     let secret = format!("mth_{role}_{}", random_token());
     // The role and four of 64 digits: enough to tell keys apart, too little to guess from.
-    let prefix: String = secret.chars().take("mth__".len() + role.as_str().len() + 4).collect();
+    let prefix: String = secret
+        .chars()
+        .take("mth__".len() + role.as_str().len() + 4)
+        .collect();
     let hash = SecretHash::of(&secret);
     let inserted = sqlx::query!(
         "INSERT INTO api_keys (name, role, secret_hash, prefix, created_at, created_by)
@@ -293,10 +300,18 @@ pub async fn active(pool: &PgPool) -> Result<Vec<ActiveKey>, StoreError> {
                 StoreError::corrupt("api_keys", column, format!("key {}", row.key_id), cause)
             };
             let hash: [u8; 32] = row.secret_hash.as_slice().try_into().map_err(|_| {
-                corrupt("secret_hash", format!("{} bytes instead of 32", row.secret_hash.len()))
+                corrupt(
+                    "secret_hash",
+                    format!("{} bytes instead of 32", row.secret_hash.len()),
+                )
             })?;
             let role = row.role.parse().map_err(|cause| corrupt("role", cause))?;
-            Ok(ActiveKey { key_id: row.key_id, name: row.name, role, hash: SecretHash(hash) })
+            Ok(ActiveKey {
+                key_id: row.key_id,
+                name: row.name,
+                role,
+                hash: SecretHash(hash),
+            })
         })
         .collect()
 }
@@ -311,7 +326,9 @@ pub async fn find_by_hash(
 ) -> Result<Option<ActiveKey>, StoreError> {
     use subtle::ConstantTimeEq as _;
     let keys = active(pool).await?;
-    Ok(keys.into_iter().find(|key| key.hash.0.ct_eq(&hash.0).into()))
+    Ok(keys
+        .into_iter()
+        .find(|key| key.hash.0.ct_eq(&hash.0).into()))
 }
 
 /// True when a key exists that is not revoked. Without one the server binds to loopback only.
@@ -406,8 +423,9 @@ pub async fn close_session(pool: &PgPool, token: &str) -> Result<(), StoreError>
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn expire_sessions(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreError> {
-    let removed =
-        sqlx::query!("DELETE FROM sessions WHERE expires_at <= $1", now).execute(pool).await?;
+    let removed = sqlx::query!("DELETE FROM sessions WHERE expires_at <= $1", now)
+        .execute(pool)
+        .await?;
     Ok(removed.rows_affected())
 }
 
