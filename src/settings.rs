@@ -3,6 +3,10 @@
 //! Everything is read and checked once, at the start, and an error names the setting, its value and
 //! what would be right. [`ALL`] is the list of settings that `docs/operations.md` shows.
 
+mod list;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,132 +14,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use list::{ALL, Setting};
+
 use crate::claude::ApiKey;
 use crate::postgres;
 
 /// The port where nothing else is said.
 pub const DEFAULT_PORT: u16 = 8080;
-
-/// One setting, as the manual shows it.
-#[derive(Debug, Clone, Copy)]
-pub struct Setting {
-    /// Its name in the environment and in `.env`.
-    pub name: &'static str,
-    /// The flag that wins over it, where there is one.
-    pub flag: &'static str,
-    /// What holds where it is not set.
-    pub default: &'static str,
-    /// What it does.
-    pub meaning: &'static str,
-}
-
-const fn setting(
-    name: &'static str,
-    flag: &'static str,
-    default: &'static str,
-    meaning: &'static str,
-) -> Setting {
-    Setting {
-        name,
-        flag,
-        default,
-        meaning,
-    }
-}
-
-/// Every setting.
-pub const ALL: [Setting; 15] = [
-    setting(
-        "DATABASE_URL",
-        "--database-url",
-        "a private PostgreSQL",
-        "The PostgreSQL to use, version 14 or later, encoding UTF-8, connected to directly (not through a pooler in transaction mode).",
-    ),
-    setting(
-        "DATABASE_READ_URL",
-        "",
-        "the same database",
-        "A read replica for the dashboards; it may lag behind.",
-    ),
-    setting(
-        "MATHESIS_HOME",
-        "--home",
-        "`.mathesis`; `/var/lib/mathesis` for root",
-        "Where the private PostgreSQL keeps its data. Not used with `DATABASE_URL`.",
-    ),
-    setting(
-        "MATHESIS_PG_BINDIR",
-        "",
-        "found on the machine",
-        "The folder with `initdb` and `postgres` for the private PostgreSQL.",
-    ),
-    setting(
-        "MATHESIS_WORKFLOWS",
-        "--workflows",
-        "`workflows`",
-        "The folder that holds one folder a workflow.",
-    ),
-    setting(
-        "PORT",
-        "--port",
-        "8080",
-        "The port to listen on; 0 takes a free one. When it comes from the environment and no address is named, a server that has a key listens on every address, as hosting platforms expect.",
-    ),
-    setting(
-        "MATHESIS_HOST",
-        "--bind",
-        "127.0.0.1",
-        "The address to listen on. Anything but loopback needs a key.",
-    ),
-    setting(
-        "MATHESIS_BOOTSTRAP_KEY",
-        "",
-        "none",
-        "The first key, with the role `operate`; stored hashed at the start, once. At least 16 characters.",
-    ),
-    setting(
-        "ANTHROPIC_API_KEY",
-        "",
-        "none",
-        "The key for Claude. Without it everything works but learning, which waits.",
-    ),
-    setting(
-        "ANTHROPIC_BASE_URL",
-        "",
-        "`https://api.anthropic.com`",
-        "Where Claude is, without the path.",
-    ),
-    setting(
-        "MATHESIS_LOG",
-        "",
-        "`info`",
-        "Which log lines are written, such as `mathesis=debug,info`. Commands other than `serve` and `demo` begin at `warn`.",
-    ),
-    setting(
-        "MATHESIS_LOG_FORMAT",
-        "",
-        "`text`",
-        "`text` for people, `json` for programs. Logs go to standard error.",
-    ),
-    setting(
-        "MATHESIS_SHUTDOWN_GRACE_SECONDS",
-        "",
-        "20",
-        "How long running work may go on after a stop is asked for, 0 to 3600; the rest is handed back and done by the next process.",
-    ),
-    setting(
-        "MATHESIS_CONNECTIONS_MAX",
-        "",
-        "16",
-        "The most connections to the database, 4 to 200; about 16 are best.",
-    ),
-    setting(
-        "NO_COLOR",
-        "",
-        "not set",
-        "Set to anything, it switches colours off.",
-    ),
-];
 
 /// Text that must not be printed: a key, or an address with a password in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -484,132 +369,4 @@ fn database_url(name: &'static str, url: String) -> Result<Secret, SettingsError
         name,
         problem: problem.to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(
-        flags: Flags,
-        environment: &[(&str, &str)],
-        dotenv: &[(&str, &str)],
-    ) -> Result<Settings, SettingsError> {
-        let map = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
-            pairs
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect()
-        };
-        let environment = map(environment);
-        Settings::read(flags, |name| environment.get(name).cloned(), &map(dotenv))
-    }
-
-    fn refusal(name: &str, value: &str) -> String {
-        read(Flags::default(), &[(name, value)], &[])
-            .expect_err("a refusal")
-            .to_string()
-    }
-
-    #[test]
-    fn flags_win_over_the_environment_and_that_over_dotenv_and_that_over_the_default() {
-        let flags = || Flags {
-            port: Some(1),
-            ..Flags::default()
-        };
-        let port =
-            |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().port;
-        assert_eq!(port(flags(), &[("PORT", "2")], &[("PORT", "3")]), 1);
-        assert_eq!(
-            port(Flags::default(), &[("PORT", "2")], &[("PORT", "3")]),
-            2
-        );
-        assert_eq!(port(Flags::default(), &[], &[("PORT", "3")]), 3);
-        assert_eq!(port(Flags::default(), &[], &[]), DEFAULT_PORT);
-    }
-
-    #[test]
-    fn an_empty_value_is_no_value() {
-        let settings = read(
-            Flags::default(),
-            &[("DATABASE_URL", ""), ("PORT", " ")],
-            &[],
-        )
-        .unwrap();
-        assert_eq!((settings.database_url, settings.port), (None, DEFAULT_PORT));
-    }
-
-    #[test]
-    fn a_port_from_the_platform_opens_every_address_to_a_server_with_a_key_only() {
-        let host =
-            |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().host;
-        let platform = host(Flags::default(), &[("PORT", "80")], &[]);
-        assert_eq!(platform, Host::Platform);
-        assert!(platform.address(true).is_unspecified());
-        assert!(platform.address(false).is_loopback());
-        assert_eq!(
-            host(Flags::default(), &[], &[("PORT", "80")]),
-            Host::Loopback
-        );
-        let flag = Flags {
-            port: Some(80),
-            ..Flags::default()
-        };
-        assert_eq!(host(flag, &[("PORT", "80")], &[]), Host::Loopback);
-        let named = host(
-            Flags::default(),
-            &[("PORT", "80"), ("MATHESIS_HOST", "::1")],
-            &[],
-        );
-        assert!(named.address(true).is_loopback());
-    }
-
-    #[test]
-    fn no_secret_can_be_printed() {
-        let settings = read(
-            Flags::default(),
-            &[
-                ("DATABASE_URL", "postgres://u:hush@db/x"),
-                ("DATABASE_READ_URL", "postgres://u:hush@db/x"),
-                ("ANTHROPIC_API_KEY", "hush"),
-                ("MATHESIS_BOOTSTRAP_KEY", "hush-hush-hush-hush"),
-            ],
-            &[],
-        );
-        assert!(!format!("{settings:?}").contains("hush"));
-        assert_eq!(
-            shown_url("postgres://u:hu@sh@db:5432/x?password=hush"),
-            "postgres://db:5432/x"
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_what_would_be_right() {
-        insta::assert_snapshot!(refusal("PORT", "eighty"), @r#"PORT is "eighty", and must be a port number, 0 to 65535. Nothing was started."#);
-        insta::assert_snapshot!(refusal("MATHESIS_HOST", "localhost"), @r#"MATHESIS_HOST is "localhost", and must be an IP address such as 127.0.0.1, 0.0.0.0 or ::. Nothing was started."#);
-        insta::assert_snapshot!(refusal("MATHESIS_CONNECTIONS_MAX", "1"), @r#"MATHESIS_CONNECTIONS_MAX is "1", and must be a whole number from 4 to 200. Nothing was started."#);
-        insta::assert_snapshot!(refusal("MATHESIS_LOG_FORMAT", "xml"), @r#"MATHESIS_LOG_FORMAT is "xml", and must be text or json. Nothing was started."#);
-        insta::assert_snapshot!(refusal("DATABASE_URL", "mysql://u:hush@h/d"), @"DATABASE_URL cannot be used: it must begin with postgres:// or postgresql://, such as postgres://user:password@host:5432/database. Nothing was started.");
-        insta::assert_snapshot!(refusal("MATHESIS_BOOTSTRAP_KEY", "short"), @"MATHESIS_BOOTSTRAP_KEY cannot be used: it needs at least 16 letters, digits and signs, without spaces; `openssl rand -hex 32` makes one. Nothing was started.");
-    }
-
-    #[test]
-    fn every_setting_stands_in_the_manual() {
-        let manual = include_str!("../docs/operations.md");
-        for setting in ALL {
-            let flag = if setting.flag.is_empty() {
-                String::new()
-            } else {
-                format!("`{}`", setting.flag)
-            };
-            let row = format!(
-                "| `{}` | {flag} | {} | {} |",
-                setting.name, setting.default, setting.meaning
-            );
-            assert!(
-                manual.contains(&row),
-                "docs/operations.md lacks this row:\n{row}"
-            );
-        }
-    }
 }

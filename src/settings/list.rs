@@ -1,0 +1,122 @@
+//! Every setting, as the manual shows it; a test compares the two.
+
+/// One setting, as the manual shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name in the environment and in `.env`.
+    pub name: &'static str,
+    /// The flag that wins over it, where there is one.
+    pub flag: &'static str,
+    /// What holds where it is not set.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    flag: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        flag,
+        default,
+        meaning,
+    }
+}
+
+/// Every setting.
+pub const ALL: [Setting; 15] = [
+    setting(
+        "DATABASE_URL",
+        "--database-url",
+        "a private PostgreSQL",
+        "The PostgreSQL to use, version 14 or later, encoding UTF-8, connected to directly (not through a pooler in transaction mode).",
+    ),
+    setting(
+        "DATABASE_READ_URL",
+        "",
+        "the same database",
+        "A read replica for the dashboards; it may lag behind.",
+    ),
+    setting(
+        "MATHESIS_HOME",
+        "--home",
+        "`.mathesis`; `/var/lib/mathesis` for root",
+        "Where the private PostgreSQL keeps its data. Not used with `DATABASE_URL`.",
+    ),
+    setting(
+        "MATHESIS_PG_BINDIR",
+        "",
+        "found on the machine",
+        "The folder with `initdb` and `postgres` for the private PostgreSQL.",
+    ),
+    setting(
+        "MATHESIS_WORKFLOWS",
+        "--workflows",
+        "`workflows`",
+        "The folder that holds one folder a workflow.",
+    ),
+    setting(
+        "PORT",
+        "--port",
+        "8080",
+        "The port to listen on; 0 takes a free one. When it comes from the environment and no address is named, a server that has a key listens on every address, as hosting platforms expect.",
+    ),
+    setting(
+        "MATHESIS_HOST",
+        "--bind",
+        "127.0.0.1",
+        "The address to listen on. Anything but loopback needs a key.",
+    ),
+    setting(
+        "MATHESIS_BOOTSTRAP_KEY",
+        "",
+        "none",
+        "The first key, with the role `operate`; stored hashed at the start, once. At least 16 characters.",
+    ),
+    setting(
+        "ANTHROPIC_API_KEY",
+        "",
+        "none",
+        "The key for Claude. Without it everything works but learning, which waits.",
+    ),
+    setting(
+        "ANTHROPIC_BASE_URL",
+        "",
+        "`https://api.anthropic.com`",
+        "Where Claude is, without the path.",
+    ),
+    setting(
+        "MATHESIS_LOG",
+        "",
+        "`info`",
+        "Which log lines are written, such as `mathesis=debug,info`. Commands other than `serve` and `demo` begin at `warn`.",
+    ),
+    setting(
+        "MATHESIS_LOG_FORMAT",
+        "",
+        "`text`",
+        "`text` for people, `json` for programs. Logs go to standard error.",
+    ),
+    setting(
+        "MATHESIS_SHUTDOWN_GRACE_SECONDS",
+        "",
+        "20",
+        "How long running work may go on after a stop is asked for, 0 to 3600; the rest is handed back and done by the next process.",
+    ),
+    setting(
+        "MATHESIS_CONNECTIONS_MAX",
+        "",
+        "16",
+        "The most connections to the database, 4 to 200; about 16 are best.",
+    ),
+    setting(
+        "NO_COLOR",
+        "",
+        "not set",
+        "Set to anything, it switches colours off.",
+    ),
+];
