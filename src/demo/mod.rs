@@ -1,6 +1,129 @@
-//! `mathesis demo`: the whole product working for real, in about a minute, with nothing scripted about the result.
+//! `mathesis demo`: the whole product at work in about a minute, with nothing scripted about the result.
+//!
+//! Real: the server (this program as a child process), PostgreSQL, the HTTP interface, the deck, the gate, the files,
+//! a kill -9 in the middle of a test. Stood in for: Claude (`responder`), and a pipeline whose scores follow from the
+//! words of the documents (`world`, `pipeline`). Everything lives in a temporary folder and goes with it.
 
+mod api;
+mod child;
 mod documents;
+mod pipeline;
+mod report;
 mod responder;
+mod show;
+mod stage;
 mod tasks;
 mod world;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use stage::Stage;
+
+/// Chooses the demo's tasks and scores; the deck is random all the same.
+const SEED_VARIABLE: &str = "MATHESIS_DEMO_SEED";
+
+/// How the demonstration runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// End after the last step, for scripts, instead of waiting for Ctrl-C with the dashboard open.
+    pub exit: bool,
+    /// The server's port; one that is busy, or none, is replaced by a free one.
+    pub port: Option<u16>,
+}
+
+/// Why the demonstration ended early. Nothing but its temporary folder was touched.
+#[derive(Debug, thiserror::Error)]
+enum DemoError {
+    #[error("the temporary home could not be set up: {0}")]
+    Home(std::io::Error),
+    #[error(transparent)]
+    Postgres(#[from] crate::postgres::PostgresError),
+    #[error("the Claude stand-in could not listen: {0}")]
+    StandIn(std::io::Error),
+    #[error("the server could not be started: {0}")]
+    Server(std::io::Error),
+    #[error("the server did not become ready. The end of its log:\n{0}")]
+    NotReady(String),
+    #[error(transparent)]
+    Api(#[from] api::ApiError),
+    #[error("the pipeline ended: {0}")]
+    Pipeline(String),
+    #[error("the cycle is held: {0}")]
+    Held(String),
+    #[error("after {0} s there was not yet both an adoption and a rejection")]
+    OutOfTime(u64),
+    #[error("a thread for blocking work ended: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// Runs the demonstration and gives the exit code: 0 if one cycle ended adopted and one rejected and nothing failed,
+/// 130 if it was interrupted before that, else 1.
+///
+/// Processes and files are gone when this returns; when this process is killed, its children end by themselves.
+pub async fn run(options: Options) -> u8 {
+    let seed = match seed() {
+        Ok(seed) => seed,
+        Err(words) => {
+            eprintln!("{words}");
+            return 1;
+        }
+    };
+    let stage = match Stage::set_up(options.port).await {
+        Ok(stage) => stage,
+        Err(error) => {
+            eprintln!("The demo could not begin: {error}");
+            return 1;
+        }
+    };
+    let mut show = show::Show::new(stage, seed);
+    let played = tokio::select! {
+        played = show.play() => Some(played),
+        () = interrupted() => None,
+    };
+    let code = match played {
+        Some(Ok(seen)) if seen.is_whole() => {
+            if !options.exit {
+                println!("Press Ctrl-C to end; the server and its database are removed then.");
+                interrupted().await;
+            }
+            0
+        }
+        Some(Ok(seen)) => {
+            eprintln!("The demo did not see everything: {}", seen.missing());
+            1
+        }
+        Some(Err(error)) => {
+            eprintln!("The demo ended early: {error}");
+            1
+        }
+        None => 130,
+    };
+    show.take_down().await;
+    code
+}
+
+fn seed() -> Result<u64, String> {
+    match std::env::var(SEED_VARIABLE) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| format!("{SEED_VARIABLE} is {text:?}; it must be a whole number from 0 to {}", u64::MAX)),
+        Err(_) => Ok(rand::random::<u64>() % 1_000_000),
+    }
+}
+
+/// Ctrl-C or SIGTERM. A machine that cannot listen for them ends the demo by other means.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => {
+                let _asked = terminated.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => if pressed.is_err() { std::future::pending().await },
+        () = terminated => {}
+    }
+}

@@ -19,7 +19,7 @@ fn scores(model: Model, guidance: &Guidance, seed: u64, numbers: std::ops::Range
 
 /// How often the real gate adopts `new` over `old` on ten scores each.
 fn adopted_share(model: Model, old: &Guidance, new: &Guidance) -> f64 {
-    const TESTS: u64 = 2_000;
+    const TESTS: u64 = 500;
     let rules = GateRules { threshold_basis_points: 1_000, scores_per_arm_min: 8, score_max: 10 };
     let adopted = (0..TESTS)
         .filter(|seed| {
