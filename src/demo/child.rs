@@ -71,7 +71,7 @@ enum Order {
     Kill,
 }
 
-/// A running server process. Dropping it stops it.
+/// A running server process. Dropping it stops it: SIGTERM, and SIGKILL if it does not end in time. That blocks.
 ///
 /// A thread of its own starts it and waits for it, because the signal of the parent's death is sent when the thread
 /// ends that started the child.
@@ -124,14 +124,6 @@ impl ServerProcess {
     /// Those of waiting for a process.
     pub(super) fn kill(mut self) -> io::Result<()> {
         self.end(Order::Kill)
-    }
-
-    /// SIGTERM, and SIGKILL if it does not end in time. Blocks.
-    ///
-    /// # Errors
-    /// Those of waiting for a process.
-    pub(super) fn stop(mut self) -> io::Result<()> {
-        self.end(Order::Stop)
     }
 
     fn end(&mut self, order: Order) -> io::Result<()> {

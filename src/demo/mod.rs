@@ -22,6 +22,9 @@ use stage::Stage;
 /// Chooses the demo's tasks and scores; the deck is random all the same.
 const SEED_VARIABLE: &str = "MATHESIS_DEMO_SEED";
 
+/// The exit code of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
 /// How the demonstration runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
@@ -48,6 +51,10 @@ enum DemoError {
     Api(#[from] api::ApiError),
     #[error("the pipeline ended: {0}")]
     Pipeline(String),
+    #[error("the server counts other completed tasks than the pipeline finished; none may be lost or counted twice")]
+    Lost,
+    #[error("the pipeline did not finish its last tasks in {0} s")]
+    Unfinished(u64),
     #[error("the cycle is held: {0}")]
     Held(String),
     #[error("after {0} s there was not yet both an adoption and a rejection")]
@@ -68,7 +75,11 @@ pub async fn run(options: Options) -> u8 {
             return 1;
         }
     };
-    let stage = match Stage::set_up(options.port).await {
+    let set_up = tokio::select! {
+        set_up = Stage::set_up(options.port) => set_up,
+        () = interrupted() => return INTERRUPTED,
+    };
+    let stage = match set_up {
         Ok(stage) => stage,
         Err(error) => {
             eprintln!("The demo could not begin: {error}");
@@ -96,7 +107,7 @@ pub async fn run(options: Options) -> u8 {
             eprintln!("The demo ended early: {error}");
             1
         }
-        None => 130,
+        None => INTERRUPTED,
     };
     show.take_down().await;
     code

@@ -27,6 +27,8 @@ pub(super) enum Pace {
     Full,
     /// One at a time: while Claude is asked, so that the windows stay small enough to read.
     Trickle,
+    /// None; the tasks in flight are finished.
+    Stop,
 }
 
 /// What a task was told in a test.
@@ -88,19 +90,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Works through tasks until it is dropped with its future; a refused call ends it, and the ledger says why.
+/// Works through tasks until it is told to stop and the last is finished; a refused call ends it, too, and the ledger
+/// says why.
 pub(super) async fn run(api: Api, seed: u64, ledger: Arc<Ledger>, mut pace: watch::Receiver<Pace>) {
     let mut in_flight: JoinSet<Result<(), ApiError>> = JoinSet::new();
     loop {
         let limit = match *pace.borrow_and_update() {
             Pace::Full => IN_FLIGHT,
             Pace::Trickle => 1,
+            Pace::Stop if in_flight.is_empty() => return,
+            Pace::Stop => 0,
         };
         while in_flight.len() < limit {
             let number = ledger.next.fetch_add(1, Ordering::Relaxed);
             in_flight.spawn(one_task(api.clone(), seed, number, Arc::clone(&ledger)));
         }
         tokio::select! {
+            // Nobody is left to say stop: the show is over, and so is this.
             changed = pace.changed() => if changed.is_err() { return },
             Some(ended) = in_flight.join_next() => {
                 let failure = match ended {

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::DemoError;
@@ -64,20 +65,31 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_default()
 }
 
+/// Each model's two surest insights, and how many more there are.
 fn insights(analytics: &Value, number: i64) -> Vec<String> {
-    rows(analytics, "insights")
-        .iter()
-        .filter(|insight| insight["cycle"] == number)
-        .map(|insight| {
+    const SHOWN: usize = 2;
+    let of_cycle: Vec<&Value> =
+        rows(analytics, "insights").iter().filter(|insight| insight["cycle"] == number).collect();
+    let mut lines = Vec::new();
+    for model in Model::ALL {
+        let mut found: Vec<&&Value> =
+            of_cycle.iter().filter(|insight| text(insight, "model") == model.name()).collect();
+        let confidence = |insight: &Value| insight["confidence"].as_f64().unwrap_or(0.0);
+        found.sort_by(|a, b| confidence(b).total_cmp(&confidence(a)));
+        lines.extend(found.iter().take(SHOWN).map(|insight| {
             format!(
-                "           {}: {} (confidence {}, {} tasks named)",
-                text(insight, "model"),
-                text(insight, "description"),
+                "           {}, confidence {}: {}",
+                model.name(),
                 insight["confidence"],
-                insight["example_task_ids"].as_array().map_or(0, Vec::len)
+                text(insight, "description"),
             )
-        })
-        .collect()
+        }));
+        let more = found.len().saturating_sub(SHOWN);
+        if more > 0 {
+            lines.push(format!("           {}, less sure: {more} more", model.name()));
+        }
+    }
+    lines
 }
 
 fn candidates(status: &Value, analytics: &Value) -> Vec<String> {
@@ -109,9 +121,8 @@ fn summary<'v>(analytics: &'v Value, model: &str, version: &Value) -> &'v str {
 /// The verdicts, in the server's own sentences.
 fn verdicts(status: &Value) -> Vec<String> {
     let tested = rows(status, "models").iter().filter(|model| model["sentence"].is_string());
-    let mut lines: Vec<String> = tested
-        .map(|model| format!("           {}: {}", text(model, "model"), text(model, "sentence")))
-        .collect();
+    let mut lines: Vec<String> =
+        tested.map(|model| format!("           {}", text(model, "sentence"))).collect();
     let untested = rows(status, "outcome").iter().filter(|model| model["result"] == "no_candidate");
     lines.extend(
         untested.map(|model| {
@@ -172,10 +183,6 @@ pub(super) fn deck_counts(status: &Value) -> String {
 
 /// The means of a cycle's versions, over every first score that the pipeline sent for them.
 pub(super) fn means(status: &Value, ledger: &Ledger) -> Vec<String> {
-    let of = |tally: Tally| match tally.mean() {
-        Some(mean) => format!("{mean:.2} ({} scores)", tally.count),
-        None => "no score".to_owned(),
-    };
     Model::ALL
         .iter()
         .filter_map(|model| {
@@ -184,17 +191,24 @@ pub(super) fn means(status: &Value, ledger: &Ledger) -> Vec<String> {
             Some(format!(
                 "           {}: mean of version {old} {}, of version {new} {}",
                 model.name(),
-                of(ledger.tally(*model, old)),
-                of(ledger.tally(*model, new))
+                shown(ledger.tally(*model, old)),
+                shown(ledger.tally(*model, new))
             ))
         })
         .collect()
 }
 
+fn shown(tally: Tally) -> String {
+    match tally.mean() {
+        Some(mean) => format!("{mean:.2} ({} scores)", tally.count),
+        None => "unknown (no score)".to_owned(),
+    }
+}
+
 /// What was learnt, what it cost, and where to look.
 ///
 /// # Errors
-/// [`DemoError::Api`].
+/// [`DemoError::Api`], and [`DemoError::Lost`] if the server counts other tasks than the pipeline.
 pub(super) async fn end(stage: &Stage, ledger: &Ledger, took: Duration) -> Result<(), DemoError> {
     let status = stage.api().workflow("/cycle").await?;
     let analytics = stage.api().analytics().await?;
@@ -202,12 +216,11 @@ pub(super) async fn end(stage: &Stage, ledger: &Ledger, took: Duration) -> Resul
     for model in Model::ALL {
         let entry = rows(&status, "models").iter().find(|entry| text(entry, "model") == model.name());
         let active = entry.and_then(|entry| entry["active_version"].as_i64()).unwrap_or(1);
-        let mean = |version| ledger.tally(model, version).mean().unwrap_or_default();
         println!(
-            "  {}: version {active} serves. Mean first score {:.2} with version 1, {:.2} with version {active}.",
+            "  {}: version {active} serves. Mean first score {} with version 1, {} with version {active}.",
             model.name(),
-            mean(1),
-            mean(active)
+            shown(ledger.tally(model, 1)),
+            shown(ledger.tally(model, active))
         );
         let path = stage.home().join(CONFIG_FOLDER).join(model.name()).join("research.md");
         let now = fs::read_to_string(path).unwrap_or_default();
@@ -216,11 +229,20 @@ pub(super) async fn end(stage: &Stage, ledger: &Ledger, took: Duration) -> Resul
         }
     }
     let cost = find(&analytics, "cost").cloned().unwrap_or_default();
+    let spent = text(&cost, "spent_usd").parse::<Decimal>().unwrap_or_default().round_dp(2);
     println!(
-        "  Claude: {} calls, {} US dollars as recorded (at list prices; the stand-in took none).",
+        "  Claude: {} calls, {spent} US dollars as recorded, at list prices; the stand-in takes none.",
         stage.claude_calls(),
-        text(&cost, "spent_usd")
     );
+    let completed = find(&analytics, "tasks").and_then(|tasks| tasks["completed"].as_u64());
+    println!(
+        "  The pipeline finished {} tasks; the server has {} of them as completed.",
+        ledger.finished(),
+        completed.map_or("an unknown number".to_owned(), |completed| completed.to_string())
+    );
+    if completed != Some(u64::from(ledger.finished())) {
+        return Err(DemoError::Lost);
+    }
     println!("\nDashboard       {}/analytics", stage.api().base());
     Ok(())
 }
@@ -236,6 +258,7 @@ fn changed_lines(before: &str, after: &str) -> Vec<String> {
                 similar::ChangeTag::Equal => return None,
             };
             let line = change.value().trim_end();
+            let line = line.strip_prefix("- ").unwrap_or(line);
             (!line.is_empty()).then(|| format!("{mark} {line}"))
         })
         .collect()

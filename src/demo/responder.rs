@@ -7,7 +7,7 @@
 mod knowledge;
 mod reading;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -180,14 +180,11 @@ impl DemoClaude {
 
 fn edit(asked: &GenerationPrompt, insight: &Insight, topic: &Topic) -> ProposedEdit {
     let document = Document::parse(&asked.research);
-    let named: HashMap<&str, &str> = asked
-        .sections
-        .iter()
-        .map(|(id, heading)| (id.as_str(), heading.as_str()))
-        .collect();
+    // Only ids that the prompt lists may be named.
+    let listed: HashSet<&str> = asked.sections.iter().map(String::as_str).collect();
     let section_like = |word: &str| {
         document.sections().iter().find(|section| {
-            section.heading.to_lowercase().contains(word) && named.contains_key(section.id.as_str())
+            section.heading.to_lowercase().contains(word) && listed.contains(section.id.as_str())
         })
     };
     let whole = |operation, section: &str, text: String| ProposedEdit {

@@ -14,7 +14,7 @@ use super::pipeline::{self, Held, Ledger, Pace};
 use super::report;
 use super::stage::Stage;
 
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(40);
 /// After so many cycles the demo ends if it has seen what it wants to show.
 const CYCLES_MIN: i64 = 3;
 /// After so many it ends in any case.
@@ -22,8 +22,10 @@ const CYCLES_MAX: i64 = 7;
 const TIME_MAX: Duration = Duration::from_secs(300);
 /// How long a hold may stand before the demo gives up; one that lifts itself is no failure.
 const HOLD_PATIENCE: Duration = Duration::from_secs(30);
-/// The server is killed when so many tasks hold a slot of a test: neither at its start nor at its end.
-const KILL_AT_HELD: usize = 14;
+/// How long the last tasks may take.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
+/// The server is killed when so many of a test's 40 slots are held: neither at its start nor at its end.
+const KILL_AT_HELD: std::ops::Range<usize> = 20..36;
 
 /// What the demo has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -106,7 +108,7 @@ impl Show {
                 break;
             }
         }
-        self.end_pipeline();
+        self.finish_pipeline().await?;
         self.bar.finish_and_clear();
         report::end(&self.stage, &self.ledger, self.began.elapsed()).await?;
         Ok(self.seen)
@@ -114,15 +116,21 @@ impl Show {
 
     /// Ends everything that runs.
     pub(super) async fn take_down(mut self) {
-        self.end_pipeline();
+        if let Some(pipeline) = self.pipeline.take() {
+            pipeline.abort();
+        }
         self.bar.finish_and_clear();
         self.stage.take_down().await;
     }
 
-    fn end_pipeline(&mut self) {
+    /// Lets the tasks in flight come to their end, so that both sides can be compared.
+    async fn finish_pipeline(&mut self) -> Result<(), DemoError> {
+        self.pace.send_replace(Pace::Stop);
         if let Some(pipeline) = self.pipeline.take() {
-            pipeline.abort();
+            let finished = tokio::time::timeout(FINISH_TIMEOUT, pipeline).await;
+            finished.map_err(|_| DemoError::Unfinished(FINISH_TIMEOUT.as_secs()))??;
         }
+        self.check_health()
     }
 
     fn say(&self, line: &str) {
@@ -223,15 +231,18 @@ impl Show {
     /// Once, in the middle of a test: kills the server, starts it again, and compares.
     async fn maybe_kill(&mut self, number: i64, status: &Value) -> Result<(), DemoError> {
         let testing = status["state"] == "testing";
-        if self.seen.survived_kill || !testing || self.ledger.held(number).len() < KILL_AT_HELD {
+        if self.seen.survived_kill
+            || !testing
+            || !KILL_AT_HELD.contains(&self.ledger.held(number).len())
+        {
             return Ok(());
         }
+        let before = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
         let held = self.ledger.held(number);
-        self.say(&format!("           before: {}", report::deck_counts(status)));
+        self.say(&format!("           before: {}", report::deck_counts(&before)));
         self.say(&format!(
-            "           kill -9 of the server, process {}, while {} parts of tasks hold a slot",
+            "           kill -9 of the server, process {}, in the middle of the test",
             self.stage.pid(),
-            held.len()
         ));
         self.stage.kill_server().await?;
         self.stage.start_server().await?;
@@ -239,10 +250,10 @@ impl Show {
         let same = self.count_same(&held).await?;
         self.say(&format!("           started again, process {}", self.stage.pid()));
         self.say(&format!("           after:  {}", report::deck_counts(&after)));
-        self.say(&format!("           asked again: {same} of {} have the same version and arm as before", held.len()));
+        self.say(&format!("           asked again: {same} of the {} slots dealt are held by the same task, version and arm", held.len()));
         if same != held.len() {
             return Err(DemoError::Pipeline(format!(
-                "{} parts of tasks were told another version after the restart",
+                "{} tasks were told another version or arm after the restart",
                 held.len() - same
             )));
         }

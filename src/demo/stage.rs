@@ -25,7 +25,7 @@ const KEEP_VARIABLE: &str = "MATHESIS_DEMO_KEEP";
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const READY_POLL: Duration = Duration::from_millis(50);
 
-/// Everything that runs. Dropping it ends it all, in order: the fields go from the first to the last.
+/// Everything that runs. Dropping it ends it all, in order, as the fields go from the first to the last; it blocks.
 pub(super) struct Stage {
     server: Option<ServerProcess>,
     launch: Launch,
@@ -134,20 +134,23 @@ impl Stage {
     }
 
     /// Ends everything, in order, and removes the home unless it is to be kept.
-    pub(super) async fn take_down(mut self) {
-        if let Some(claude) = self.claude.take() {
+    pub(super) async fn take_down(self) {
+        let Self { server, claude, postgres, api, home, .. } = self;
+        // The server waits for open connections at its end; these are ours.
+        drop(api);
+        let stopped = spawn_blocking(move || drop(server)).await;
+        if let Some(claude) = claude {
             claude.stop().await;
         }
         let ended = spawn_blocking(move || {
-            drop(self.server.take());
-            drop(self.postgres.take());
+            drop(postgres);
             if std::env::var_os(KEEP_VARIABLE).is_some()
-                && let Some(home) = self.home.take()
+                && let Some(home) = home
             {
                 println!("The home is kept: {}", home.keep().display());
             }
         });
-        if let Err(error) = ended.await {
+        if let Err(error) = stopped.and(ended.await) {
             eprintln!("The demo could not be taken down whole: {error}");
         }
     }

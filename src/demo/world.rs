@@ -275,7 +275,7 @@ const FLAT_LIGHT: Complaint = Complaint {
 };
 const LETTERS_WRONG: Complaint = Complaint {
     cured_by: Trait::Verbatim,
-    chance: 0.60,
+    chance: 0.50,
     chance_cured: 0.04,
     wordings: [
         "The Greek wording is not the one that was asked for: accents or letters are missing.",
@@ -301,7 +301,7 @@ const PLAIN_SURFACES: Complaint = Complaint {
 };
 const TOO_MUCH_CHANGED: Complaint = Complaint {
     cured_by: Trait::OneChange,
-    chance: 0.60,
+    chance: 0.50,
     chance_cured: 0.04,
     wordings: [
         "More was edited than the request names; the {product} scene was rearranged.",

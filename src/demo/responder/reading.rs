@@ -25,8 +25,8 @@ pub(super) struct Insight {
 pub(super) struct GenerationPrompt {
     pub(super) model: String,
     pub(super) research: String,
-    /// Ids and headings.
-    pub(super) sections: Vec<(String, String)>,
+    /// The ids of the sections.
+    pub(super) sections: Vec<String>,
     pub(super) insights: Vec<Insight>,
 }
 
@@ -96,8 +96,8 @@ pub(super) fn generation(prompt: &str) -> GenerationPrompt {
     // The documents come before the first of these tags, so nothing in them is taken for it.
     let rest = prompt.rsplit_once("<research_sections>").map(|(_, rest)| rest).unwrap_or_default();
     for line in rest.lines() {
-        if let Some((id, heading)) = section(line) {
-            found.sections.push((id, heading));
+        if let Some(id) = section(line) {
+            found.sections.push(id);
         } else if let Some(insight) = insight_head(line) {
             found.insights.push(insight);
         } else if let Some(data) = line.strip_prefix("  suggested change: ")
@@ -110,11 +110,11 @@ pub(super) fn generation(prompt: &str) -> GenerationPrompt {
 }
 
 /// `id "patterns/light", heading "Light", 36 bytes`
-fn section(line: &str) -> Option<(String, String)> {
+fn section(line: &str) -> Option<String> {
     let rest = line.strip_prefix("id ")?;
-    let id = json_at_start(rest)?;
-    let (_, heading) = rest.split_once(", heading ")?;
-    Some((id, json_at_start(heading)?))
+    let (_, _heading) = rest.split_once(", heading ")?;
+    // An insight's id is a number, and a heading may stand in its line.
+    json_at_start::<Value>(rest)?.as_str().map(str::to_owned)
 }
 
 /// `id 17, failure_mode, nano-banana, confidence 0.75`
