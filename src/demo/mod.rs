@@ -51,7 +51,9 @@ enum DemoError {
     Api(#[from] api::ApiError),
     #[error("the pipeline ended: {0}")]
     Pipeline(String),
-    #[error("the server counts other completed tasks than the pipeline finished; none may be lost or counted twice")]
+    #[error(
+        "the server counts other completed tasks than the pipeline finished; none may be lost or counted twice"
+    )]
     Lost,
     #[error("the pipeline did not finish its last tasks in {0} s")]
     Unfinished(u64),
@@ -115,10 +117,12 @@ pub async fn run(options: Options) -> u8 {
 
 fn seed() -> Result<u64, String> {
     match std::env::var(SEED_VARIABLE) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| format!("{SEED_VARIABLE} is {text:?}; it must be a whole number from 0 to {}", u64::MAX)),
+        Ok(text) => text.trim().parse().map_err(|_| {
+            format!(
+                "{SEED_VARIABLE} is {text:?}; it must be a whole number from 0 to {}",
+                u64::MAX
+            )
+        }),
         Err(_) => Ok(rand::random::<u64>() % 1_000_000),
     }
 }

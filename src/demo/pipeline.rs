@@ -72,7 +72,10 @@ impl Ledger {
 
     /// First-iteration scores of a model's version.
     pub(super) fn tally(&self, model: Model, version: i64) -> Tally {
-        lock(&self.scores).get(&(model, version)).copied().unwrap_or_default()
+        lock(&self.scores)
+            .get(&(model, version))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// What tasks were told in a cycle's test, so far.
@@ -134,14 +137,19 @@ struct Player {
 async fn one_task(api: Api, seed: u64, number: u64, ledger: Arc<Ledger>) -> Result<(), ApiError> {
     let asked = task(seed, number);
     let [first, second] = Model::ALL;
-    let mut players: Vec<Player> =
-        <[Player; 2]>::from(tokio::try_join!(player(&api, &asked, first, &ledger), player(&api, &asked, second, &ledger))?)
-            .into();
-    send(&api, &[json!({
-        "type": "task_started", "task_id": asked.id, "original_prompt": asked.prompt,
-        "task_name": format!("{}: {}", asked.kind.category(), asked.product),
-        "task_type": asked.kind.task_type(), "category": asked.kind.category(),
-    })])
+    let mut players: Vec<Player> = <[Player; 2]>::from(tokio::try_join!(
+        player(&api, &asked, first, &ledger),
+        player(&api, &asked, second, &ledger)
+    )?)
+    .into();
+    send(
+        &api,
+        &[json!({
+            "type": "task_started", "task_id": asked.id, "original_prompt": asked.prompt,
+            "task_name": format!("{}: {}", asked.kind.category(), asked.product),
+            "task_type": asked.kind.task_type(), "category": asked.kind.category(),
+        })],
+    )
     .await?;
     let mut rounds = 0;
     let mut spent = Duration::ZERO;
@@ -149,42 +157,68 @@ async fn one_task(api: Api, seed: u64, number: u64, ledger: Arc<Ledger>) -> Resu
         rounds += 1;
         for player in &mut players {
             player.prompt = enhance(&asked, &player.guidance, &player.issues);
-            player.judged = Some(judge(seed, number, &asked, player.model, rounds, &player.guidance));
+            player.judged = Some(judge(
+                seed,
+                number,
+                &asked,
+                player.model,
+                rounds,
+                &player.guidance,
+            ));
         }
-        for events in [enhancements(&asked, &players, rounds), generations(&asked, &players, rounds)] {
+        for events in [
+            enhancements(&asked, &players, rounds),
+            generations(&asked, &players, rounds),
+        ] {
             send(&api, &events).await?;
         }
         send(&api, &validations(&asked, &players, rounds)).await?;
         let slowest = players.iter().filter_map(|player| player.judged.as_ref());
-        let slowest = slowest.map(|judged| judged.generation_time_ms).max().unwrap_or(0);
+        let slowest = slowest
+            .map(|judged| judged.generation_time_ms)
+            .max()
+            .unwrap_or(0);
         spent += Duration::from_millis(u64::from(slowest) + 9_000);
         for player in &mut players {
             note(player, rounds, &ledger);
         }
     }
     let won = best(&players);
-    send(&api, &[
-        json!({
-            "type": "winner", "task_id": asked.id, "winner": won.map(|(model, _)| model.name()),
-            "score": won.map(|(_, score)| score), "total_iterations": rounds,
-        }),
-        json!({
-            "type": "completed", "task_id": asked.id,
-            "processing_time_ms": u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
-        }),
-    ])
+    send(
+        &api,
+        &[
+            json!({
+                "type": "winner", "task_id": asked.id, "winner": won.map(|(model, _)| model.name()),
+                "score": won.map(|(_, score)| score), "total_iterations": rounds,
+            }),
+            json!({
+                "type": "completed", "task_id": asked.id,
+                "processing_time_ms": u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
+            }),
+        ],
+    )
     .await?;
     ledger.finished.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
 /// Asks which version a model's part gets, and reads its documents.
-async fn player(api: &Api, asked: &Task, model: Model, ledger: &Ledger) -> Result<Player, ApiError> {
+async fn player(
+    api: &Api,
+    asked: &Task,
+    model: Model,
+    ledger: &Ledger,
+) -> Result<Player, ApiError> {
     let answer = api.assign(&asked.id, model.name()).await?;
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     let version = answer["version"].as_i64().unwrap_or_default();
     if let (Some(arm), Some(cycle)) = (answer["arm"].as_str(), answer["cycle"].as_i64()) {
-        let held = Held { task: asked.id.clone(), model: model.name(), version, arm: arm.to_owned() };
+        let held = Held {
+            task: asked.id.clone(),
+            model: model.name(),
+            version,
+            arm: arm.to_owned(),
+        };
         lock(&ledger.held).entry(cycle).or_default().push(held);
     }
     Ok(Player {

@@ -17,8 +17,8 @@ use super::world::PASS_SCORE;
 use crate::research::Document;
 use crate::stand_in::claude::{Reply, Responder};
 use crate::workflow::answer::{
-    AnalysisAnswer, EditOperation, EditedDocument, GenerationAnswer, InsightType, ModelInsight, Pattern,
-    ProposedEdit, Recommendation,
+    AnalysisAnswer, EditOperation, EditedDocument, GenerationAnswer, InsightType, ModelInsight,
+    Pattern, ProposedEdit, Recommendation,
 };
 use knowledge::{Place, TOPICS, Topic};
 use reading::{Attempt, GenerationPrompt, Insight};
@@ -84,7 +84,10 @@ fn analyse(prompt: &str) -> AnalysisAnswer {
         patterns.extend(found);
     }
     let summary = if patterns.is_empty() {
-        format!("{} attempts were read; no complaint stands out.", attempts.len())
+        format!(
+            "{} attempts were read; no complaint stands out.",
+            attempts.len()
+        )
     } else {
         format!(
             "{} attempts were read. {} complaints of the validator stand out among those that failed at the first iteration.",
@@ -92,18 +95,27 @@ fn analyse(prompt: &str) -> AnalysisAnswer {
             patterns.len()
         )
     };
-    AnalysisAnswer { summary, patterns, model_insights, recommendations }
+    AnalysisAnswer {
+        summary,
+        patterns,
+        model_insights,
+        recommendations,
+    }
 }
 
 /// The complaints of a model's failed attempts, the commonest first.
 fn findings(model: &str, scored: &[&Attempt]) -> Vec<Pattern> {
-    let failed: Vec<&&Attempt> =
-        scored.iter().filter(|attempt| attempt.score < Some(i64::from(PASS_SCORE))).collect();
+    let failed: Vec<&&Attempt> = scored
+        .iter()
+        .filter(|attempt| attempt.score < Some(i64::from(PASS_SCORE)))
+        .collect();
     let mut found: Vec<Pattern> = TOPICS
         .iter()
         .filter_map(|topic| {
-            let showing: Vec<&&&Attempt> =
-                failed.iter().filter(|attempt| topic.shows_in(&attempt.issues)).collect();
+            let showing: Vec<&&&Attempt> = failed
+                .iter()
+                .filter(|attempt| topic.shows_in(&attempt.issues))
+                .collect();
             let share = showing.len() as f64 / failed.len().max(1) as f64;
             if share < SHARE_MIN {
                 return None;
@@ -137,16 +149,28 @@ fn model_insight(model: &str, scored: &[&Attempt], found: &[Pattern]) -> Option<
     if scored.is_empty() {
         return None;
     }
-    let texts = |patterns: &[Pattern]| patterns.iter().map(|found| found.description.clone()).collect();
-    let greek = found.iter().find(|pattern| pattern.suggested_change.contains("Greek"));
+    let texts = |patterns: &[Pattern]| {
+        patterns
+            .iter()
+            .map(|found| found.description.clone())
+            .collect()
+    };
+    let greek = found
+        .iter()
+        .find(|pattern| pattern.suggested_change.contains("Greek"));
     Some(ModelInsight {
         model: model.to_owned(),
         strengths: Vec::new(),
         weaknesses: texts(found),
         best_prompt_length: None,
-        greek_text: greek.map(|pattern| pattern.suggested_change.clone()).unwrap_or_default(),
+        greek_text: greek
+            .map(|pattern| pattern.suggested_change.clone())
+            .unwrap_or_default(),
         what_scores_high: String::new(),
-        what_fails: found.first().map(|pattern| pattern.description.clone()).unwrap_or_default(),
+        what_fails: found
+            .first()
+            .map(|pattern| pattern.description.clone())
+            .unwrap_or_default(),
     })
 }
 
@@ -158,7 +182,10 @@ impl DemoClaude {
         let mut by_confidence: Vec<&Insight> = asked.insights.iter().collect();
         by_confidence.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         for insight in by_confidence {
-            let Some(topic) = TOPICS.iter().find(|topic| topic.advice == insight.suggested_change) else {
+            let Some(topic) = TOPICS
+                .iter()
+                .find(|topic| topic.advice == insight.suggested_change)
+            else {
                 continue;
             };
             let key = (asked.model.clone(), topic.advice.to_owned());
@@ -210,7 +237,11 @@ fn edit(asked: &GenerationPrompt, insight: &Insight, topic: &Topic) -> ProposedE
         }
         Place::After(word) => {
             if let Some(section) = section_like(word) {
-                return whole(EditOperation::AddAfter, &section.id, format!("{new_section}\n"));
+                return whole(
+                    EditOperation::AddAfter,
+                    &section.id,
+                    format!("{new_section}\n"),
+                );
             }
         }
         Place::AtTheEnd => {}

@@ -46,10 +46,16 @@ impl Seen {
         let wanted = [
             (self.adopted, "a cycle that ends adopted"),
             (self.rejected, "a cycle that ends rejected by its test"),
-            (self.survived_kill, "a test that goes on after its server was killed"),
+            (
+                self.survived_kill,
+                "a test that goes on after its server was killed",
+            ),
         ];
-        let missing: Vec<&str> =
-            wanted.iter().filter(|(seen, _)| !seen).map(|(_, what)| *what).collect();
+        let missing: Vec<&str> = wanted
+            .iter()
+            .filter(|(seen, _)| !seen)
+            .map(|(_, what)| *what)
+            .collect();
         missing.join(", ")
     }
 }
@@ -90,10 +96,17 @@ impl Show {
     /// # Errors
     /// [`DemoError`] when something failed.
     pub(super) async fn play(&mut self) -> Result<Seen, DemoError> {
-        println!("Seed            {} (MATHESIS_DEMO_SEED sets it; the decks are random all the same)", self.seed);
+        println!(
+            "Seed            {} (MATHESIS_DEMO_SEED sets it; the decks are random all the same)",
+            self.seed
+        );
         println!();
-        println!("A simulated pipeline now works through Greek editing tasks with two models. Its scores follow");
-        println!("from what the models' documents say; Mathesis does not know how, and has to find it out.");
+        println!(
+            "A simulated pipeline now works through Greek editing tasks with two models. Its scores follow"
+        );
+        println!(
+            "from what the models' documents say; Mathesis does not know how, and has to find it out."
+        );
         self.began = Instant::now();
         let api = self.stage.api().clone();
         self.pipeline = Some(tokio::spawn(pipeline::run(
@@ -146,15 +159,23 @@ impl Show {
         let mut held_since: Option<Instant> = None;
         loop {
             self.check_health()?;
-            let history = self.stage.api().workflow(&format!("/cycles/{number}/transitions")).await?;
+            let history = self
+                .stage
+                .api()
+                .workflow(&format!("/cycles/{number}/transitions"))
+                .await?;
             told = self.tell(number, &history, told).await?;
-            let status = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
+            let status = self
+                .stage
+                .api()
+                .workflow(&format!("/cycles/{number}"))
+                .await?;
             if status["ended_at"].is_string() {
                 self.note_end(&status);
                 return Ok(());
             }
             self.show_progress(&status);
-            held_since = held(&status, held_since)?;
+            held_since = held(&status, held_since, Instant::now())?;
             self.maybe_kill(number, &status).await?;
             tokio::time::sleep(POLL).await;
         }
@@ -175,7 +196,10 @@ impl Show {
 
     /// Says what has come into the history since the last look; returns how much has been said.
     async fn tell(&self, number: i64, history: &Value, told: usize) -> Result<usize, DemoError> {
-        let rows = history["transitions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let rows = history["transitions"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         for row in rows.get(told..).unwrap_or_default() {
             let (from, to) = (row["from"].as_str(), row["to"].as_str().unwrap_or_default());
             if from == Some(to) {
@@ -190,7 +214,10 @@ impl Show {
 
     fn note_end(&mut self, status: &Value) {
         let ended = |result: &str| {
-            let models = status["outcome"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let models = status["outcome"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             models.iter().any(|model| model["result"] == result)
         };
         match status["state"].as_str() {
@@ -207,16 +234,29 @@ impl Show {
     fn show_progress(&self, status: &Value) {
         let state = status["state"].as_str().unwrap_or_default();
         let number = |value: &Value| value.as_u64().unwrap_or(0);
-        let pace = if matches!(state, "collecting" | "testing") { Pace::Full } else { Pace::Trickle };
-        self.pace.send_if_modified(|now| std::mem::replace(now, pace) != pace);
+        let pace = if matches!(state, "collecting" | "testing") {
+            Pace::Full
+        } else {
+            Pace::Trickle
+        };
+        self.pace
+            .send_if_modified(|now| std::mem::replace(now, pace) != pace);
         let (position, length) = match state {
-            "collecting" => (number(&status["tasks_waiting"]), number(&status["trigger_tasks"])),
+            "collecting" => (
+                number(&status["tasks_waiting"]),
+                number(&status["trigger_tasks"]),
+            ),
             "testing" => {
-                let models = status["models"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let models = status["models"]
+                    .as_array()
+                    .map(Vec::as_slice)
+                    .unwrap_or_default();
                 let both = |what: &str| -> u64 {
                     models
                         .iter()
-                        .map(|model| number(&model[what]["control"]) + number(&model[what]["candidate"]))
+                        .map(|model| {
+                            number(&model[what]["control"]) + number(&model[what]["candidate"])
+                        })
                         .sum()
                 };
                 (both("scored"), both("deck"))
@@ -225,7 +265,8 @@ impl Show {
         };
         self.bar.set_length(length);
         self.bar.set_position(position.min(length));
-        self.bar.set_message(format!("{state}, {} tasks done", self.ledger.finished()));
+        self.bar
+            .set_message(format!("{state}, {} tasks done", self.ledger.finished()));
     }
 
     /// Once, in the middle of a test: kills the server, starts it again, and compares.
@@ -237,19 +278,36 @@ impl Show {
         {
             return Ok(());
         }
-        let before = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
+        let before = self
+            .stage
+            .api()
+            .workflow(&format!("/cycles/{number}"))
+            .await?;
         let held = self.ledger.held(number);
-        self.say(&format!("           before: {}", report::deck_counts(&before)));
+        self.say(&format!(
+            "           before: {}",
+            report::deck_counts(&before)
+        ));
         self.say(&format!(
             "           kill -9 of the server, process {}, in the middle of the test",
             self.stage.pid(),
         ));
         self.stage.kill_server().await?;
         self.stage.start_server().await?;
-        let after = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
+        let after = self
+            .stage
+            .api()
+            .workflow(&format!("/cycles/{number}"))
+            .await?;
         let same = self.count_same(&held).await?;
-        self.say(&format!("           started again, process {}", self.stage.pid()));
-        self.say(&format!("           after:  {}", report::deck_counts(&after)));
+        self.say(&format!(
+            "           started again, process {}",
+            self.stage.pid()
+        ));
+        self.say(&format!(
+            "           after:  {}",
+            report::deck_counts(&after)
+        ));
         self.say(&format!("           asked again: {same} of the {} slots dealt are held by the same task, version and arm", held.len()));
         if same != held.len() {
             return Err(DemoError::Pipeline(format!(
@@ -266,20 +324,27 @@ impl Show {
         for before in held {
             let path = format!("/tasks/{}/assignments/{}", before.task, before.model);
             let now = self.stage.api().workflow(&path).await?;
-            same += usize::from(now["version"] == before.version && now["arm"] == before.arm.as_str());
+            same +=
+                usize::from(now["version"] == before.version && now["arm"] == before.arm.as_str());
         }
         Ok(same)
     }
 }
 
 /// Gives up on a hold that does not lift itself.
-fn held(status: &Value, since: Option<Instant>) -> Result<Option<Instant>, DemoError> {
-    let stands = status["holds"].as_array().is_some_and(|holds| !holds.is_empty());
-    let since = stands.then(|| since.unwrap_or_else(Instant::now));
+fn held(
+    status: &Value,
+    since: Option<Instant>,
+    now: Instant,
+) -> Result<Option<Instant>, DemoError> {
+    let stands = status["holds"]
+        .as_array()
+        .is_some_and(|holds| !holds.is_empty());
+    let since = stands.then(|| since.unwrap_or(now));
     match since {
-        Some(since) if since.elapsed() > HOLD_PATIENCE => {
-            Err(DemoError::Held(status["sentence"].as_str().unwrap_or_default().to_owned()))
-        }
+        Some(since) if now.duration_since(since) > HOLD_PATIENCE => Err(DemoError::Held(
+            status["sentence"].as_str().unwrap_or_default().to_owned(),
+        )),
         _ => Ok(since),
     }
 }
@@ -290,17 +355,31 @@ mod tests {
 
     #[test]
     fn what_was_not_seen_is_named() {
-        let seen = Seen { adopted: true, rejected: false, survived_kill: false };
+        let seen = Seen {
+            adopted: true,
+            rejected: false,
+            survived_kill: false,
+        };
         insta::assert_snapshot!(seen.missing(), @"a cycle that ends rejected by its test, a test that goes on after its server was killed");
-        assert!(Seen { rejected: true, survived_kill: true, ..seen }.is_whole());
+        assert!(
+            Seen {
+                rejected: true,
+                survived_kill: true,
+                ..seen
+            }
+            .is_whole()
+        );
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_hold_is_given_up_only_when_it_does_not_lift_itself() {
-        let standing = serde_json::json!({"holds": [{}], "sentence": "Cycle 1 Analyzing. Held: no key."});
-        let since = held(&standing, None).expect("a new hold is waited for");
-        tokio::time::advance(HOLD_PATIENCE + POLL).await;
-        assert!(held(&serde_json::json!({"holds": []}), since).is_ok());
-        assert!(held(&standing, since).is_err());
+    #[test]
+    fn a_hold_is_given_up_only_when_it_does_not_lift_itself() {
+        let standing =
+            serde_json::json!({"holds": [{}], "sentence": "Cycle 1 Analyzing. Held: no key."});
+        let lifted = serde_json::json!({"holds": []});
+        let start = Instant::now();
+        let late = start + HOLD_PATIENCE + POLL;
+        let since = held(&standing, None, start).expect("a new hold is waited for");
+        assert_eq!(held(&lifted, since, late).expect("it is lifted"), None);
+        assert!(held(&standing, since, late).is_err());
     }
 }

@@ -43,12 +43,19 @@ impl Stage {
     pub(super) async fn set_up(port: Option<u16>) -> Result<Self, DemoError> {
         let home = postgres::temporary_home().map_err(DemoError::Home)?;
         documents::write(home.path()).map_err(DemoError::Home)?;
-        println!("Home            {} (removed at the end)", home.path().display());
+        println!(
+            "Home            {} (removed at the end)",
+            home.path().display()
+        );
         let postgres = start_postgres(home.path().to_owned()).await?;
         println!("PostgreSQL      a private one, process {}", postgres.pid());
-        let settings = StandInSettings { api_key: KEY.to_owned(), port: 0 };
-        let claude =
-            ClaudeStandIn::start(settings, DemoClaude::default()).await.map_err(DemoError::StandIn)?;
+        let settings = StandInSettings {
+            api_key: KEY.to_owned(),
+            port: 0,
+        };
+        let claude = ClaudeStandIn::start(settings, DemoClaude::default())
+            .await
+            .map_err(DemoError::StandIn)?;
         println!("Claude          a stand-in on {}", claude.base_url());
         let port = free_port(port.unwrap_or(PORT)).map_err(DemoError::Server)?;
         let launch = Launch {
@@ -74,7 +81,11 @@ impl Stage {
             home: Some(home),
         };
         stage.start_server().await?;
-        println!("Server          {} process {}", stage.api.base(), stage.pid());
+        println!(
+            "Server          {} process {}",
+            stage.api.base(),
+            stage.pid()
+        );
         Ok(stage)
     }
 
@@ -110,9 +121,9 @@ impl Stage {
     /// [`DemoError::Server`].
     pub(super) async fn kill_server(&mut self) -> Result<(), DemoError> {
         match self.server.take() {
-            Some(server) => {
-                spawn_blocking(move || server.kill()).await?.map_err(DemoError::Server)
-            }
+            Some(server) => spawn_blocking(move || server.kill())
+                .await?
+                .map_err(DemoError::Server),
             None => Ok(()),
         }
     }
@@ -135,7 +146,14 @@ impl Stage {
 
     /// Ends everything, in order, and removes the home unless it is to be kept.
     pub(super) async fn take_down(self) {
-        let Self { server, claude, postgres, api, home, .. } = self;
+        let Self {
+            server,
+            claude,
+            postgres,
+            api,
+            home,
+            ..
+        } = self;
         // The server waits for open connections at its end; these are ours.
         drop(api);
         let stopped = spawn_blocking(move || drop(server)).await;
@@ -157,14 +175,18 @@ impl Stage {
 }
 
 async fn start_postgres(home: PathBuf) -> Result<PrivateServer, DemoError> {
-    let options =
-        ServerOptions { purpose: Purpose::ThrowawayDurable, max_connections: 40, ..ServerOptions::new(home) };
+    let options = ServerOptions {
+        purpose: Purpose::ThrowawayDurable,
+        max_connections: 40,
+        ..ServerOptions::new(home)
+    };
     Ok(spawn_blocking(move || PrivateServer::start(options)).await??)
 }
 
 /// The port, or another one if it is busy.
 fn free_port(wanted: u16) -> std::io::Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", wanted)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
+    let listener = TcpListener::bind(("127.0.0.1", wanted))
+        .or_else(|_| TcpListener::bind(("127.0.0.1", 0)))?;
     Ok(listener.local_addr()?.port())
 }
 

@@ -5,18 +5,19 @@ use super::super::tasks::task;
 use super::super::world::{Guidance, Model, Trait, enhance, judge};
 use super::*;
 use crate::research::{self, Edit, EditRules, Operation, Texts, Which};
+use crate::workflow::Definition;
 use crate::workflow::context::{
-    AnalysisContext, AttemptForAnalysis, GenerationContext, InsightForGeneration, SectionForGeneration,
-    TaskForAnalysis, WindowFacts,
+    AnalysisContext, AttemptForAnalysis, GenerationContext, InsightForGeneration,
+    SectionForGeneration, TaskForAnalysis, WindowFacts,
 };
 use crate::workflow::load::load;
 use crate::workflow::template::{render_analysis, render_generation};
-use crate::workflow::Definition;
 
 fn shipped() -> Definition {
     let home = tempfile::tempdir().expect("a temporary folder");
     documents::write(home.path()).expect("the documents are written");
-    load(&home.path().join("workflows").join(documents::WORKFLOW)).expect("the demo's workflow is right")
+    load(&home.path().join("workflows").join(documents::WORKFLOW))
+        .expect("the demo's workflow is right")
 }
 
 fn start(model: Model) -> Texts {
@@ -77,12 +78,22 @@ fn window(texts: &[(Model, Texts)]) -> String {
         workflow: documents::WORKFLOW.to_owned(),
         score_max: 10,
         pass_score: 8,
-        models: Model::ALL.iter().map(|model| model.name().to_owned()).collect(),
-        window: WindowFacts { tasks_total: 50, tasks_shown: 50, sampled: false, sampling_rule: String::new() },
+        models: Model::ALL
+            .iter()
+            .map(|model| model.name().to_owned())
+            .collect(),
+        window: WindowFacts {
+            tasks_total: 50,
+            tasks_shown: 50,
+            sampled: false,
+            sampling_rule: String::new(),
+        },
         facts: Vec::new(),
         tasks,
     };
-    render_analysis(&shipped(), &context).expect("the analysis renders").user
+    render_analysis(&shipped(), &context)
+        .expect("the analysis renders")
+        .user
 }
 
 fn generation_prompt(model: Model, texts: &Texts, patterns: &[Pattern]) -> String {
@@ -103,7 +114,11 @@ fn generation_prompt(model: Model, texts: &Texts, patterns: &[Pattern]) -> Strin
             })
             .collect(),
         insights: (1..)
-            .zip(patterns.iter().filter(|pattern| pattern.model == model.name()))
+            .zip(
+                patterns
+                    .iter()
+                    .filter(|pattern| pattern.model == model.name()),
+            )
             .map(|(id, pattern): (u32, &Pattern)| InsightForGeneration {
                 id: id.to_string(),
                 insight_type: pattern.insight_type.as_str().to_owned(),
@@ -119,7 +134,9 @@ fn generation_prompt(model: Model, texts: &Texts, patterns: &[Pattern]) -> Strin
         frozen_sections: Vec::new(),
         rejected: Vec::new(),
     };
-    render_generation(&shipped(), &context).expect("the generation renders").user
+    render_generation(&shipped(), &context)
+        .expect("the generation renders")
+        .user
 }
 
 fn applied(texts: &Texts, answer: &GenerationAnswer) -> Texts {
@@ -154,7 +171,14 @@ fn cycle(claude: &DemoClaude, texts: &[(Model, Texts)]) -> Vec<(Model, Texts)> {
         .iter()
         .map(|(model, texts)| {
             let answer = claude.generate(&generation_prompt(*model, texts, &patterns));
-            (*model, if answer.edits.is_empty() { texts.clone() } else { applied(texts, &answer) })
+            (
+                *model,
+                if answer.edits.is_empty() {
+                    texts.clone()
+                } else {
+                    applied(texts, &answer)
+                },
+            )
         })
         .collect()
 }
@@ -185,7 +209,8 @@ fn evidence_names_tasks_of_the_window_that_failed() {
 fn its_edits_are_taken_and_lead_from_real_help_over_useless_style_to_real_help() {
     let claude = DemoClaude::default();
     let zero: Vec<(Model, Texts)> = Model::ALL.map(|model| (model, start(model))).to_vec();
-    let says = |texts: &[(Model, Texts)], at: usize, wanted: Trait| guidance(&texts[at].1).says(wanted);
+    let says =
+        |texts: &[(Model, Texts)], at: usize, wanted: Trait| guidance(&texts[at].1).says(wanted);
 
     let first = cycle(&claude, &zero);
     assert!(says(&first, 0, Trait::Preserve));
@@ -205,8 +230,11 @@ fn an_edit_leaves_every_other_line_as_it_was() {
     let claude = DemoClaude::default();
     let texts = Model::ALL.map(|model| (model, start(model)));
     for ((model, old), (_, new)) in texts.iter().zip(cycle(&claude, &texts)) {
-        let gone: Vec<&str> =
-            old.research.lines().filter(|line| !new.research.contains(line)).collect();
+        let gone: Vec<&str> = old
+            .research
+            .lines()
+            .filter(|line| !new.research.contains(line))
+            .collect();
         match model {
             Model::Wan => assert!(gone.is_empty(), "{gone:?}"),
             Model::Nano => assert_eq!(gone.len(), 1, "{gone:?}"),
@@ -216,7 +244,11 @@ fn an_edit_leaves_every_other_line_as_it_was() {
 
 #[test]
 fn a_prompt_without_tasks_or_insights_gets_an_empty_answer() {
-    assert!(analyse("Models: wan-2.5-edit, nano-banana\n<tasks>\nNo task is shown.\n</tasks>").patterns.is_empty());
+    assert!(
+        analyse("Models: wan-2.5-edit, nano-banana\n<tasks>\nNo task is shown.\n</tasks>")
+            .patterns
+            .is_empty()
+    );
     let asked = generation_prompt(Model::Wan, &start(Model::Wan), &[]);
     assert!(DemoClaude::default().generate(&asked).edits.is_empty());
 }
