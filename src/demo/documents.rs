@@ -1,0 +1,139 @@
+//! The documents that the demo starts with: the shipped workflow's, with poorer texts of its own, so that there is
+//! something to learn.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::world::Model;
+
+/// The workflow's name.
+pub(super) const WORKFLOW: &str = "image-editing";
+/// Where the workflow keeps its models' folders, relative to the home.
+pub(super) const CONFIG_FOLDER: &str = "config/deep_research";
+
+const WORKFLOW_FILES: [(&str, &str); 6] = [
+    (
+        "workflow.toml",
+        include_str!("../../workflows/image-editing/workflow.toml"),
+    ),
+    (
+        "prompts/analysis.system.md",
+        include_str!("../../workflows/image-editing/prompts/analysis.system.md"),
+    ),
+    (
+        "prompts/analysis.user.md",
+        include_str!("../../workflows/image-editing/prompts/analysis.user.md"),
+    ),
+    (
+        "prompts/generation.system.md",
+        include_str!("../../workflows/image-editing/prompts/generation.system.md"),
+    ),
+    (
+        "prompts/generation.user.md",
+        include_str!("../../workflows/image-editing/prompts/generation.user.md"),
+    ),
+    (
+        "prompts/enhancement.md",
+        include_str!("../../workflows/image-editing/prompts/enhancement.md"),
+    ),
+];
+
+/// Writes the workflow and the models' documents into a home.
+///
+/// # Errors
+/// Those of writing files.
+pub(super) fn write(home: &Path) -> io::Result<()> {
+    let workflow = home.join("workflows").join(WORKFLOW);
+    fs::create_dir_all(workflow.join("prompts"))?;
+    for (name, text) in WORKFLOW_FILES {
+        fs::write(workflow.join(name), text)?;
+    }
+    for model in Model::ALL {
+        let folder = home.join(CONFIG_FOLDER).join(model.name());
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("activation.txt"), activation(model))?;
+        fs::write(folder.join("research.md"), research(model))?;
+    }
+    Ok(())
+}
+
+/// `activation.txt` of a model.
+pub(super) const fn activation(model: Model) -> &'static str {
+    match model {
+        Model::Wan => WAN_ACTIVATION,
+        Model::Nano => NANO_ACTIVATION,
+    }
+}
+
+/// `research.md` of a model.
+pub(super) const fn research(model: Model) -> &'static str {
+    match model {
+        Model::Wan => WAN_RESEARCH,
+        Model::Nano => NANO_RESEARCH,
+    }
+}
+
+const WAN_ACTIVATION: &str = "\
+You write prompts for wan-2.5-edit, a model that edits pictures.
+
+You get a request, mostly in Greek, and the picture that it is about. You answer with one English prompt and nothing else.
+Work in this order: read the request, look at the picture, say what is to be done.
+";
+
+const WAN_RESEARCH: &str = "\
+# wan-2.5-edit
+
+What we know so far. Little of it has been tested.
+
+## How to word an edit
+
+- Begin with a verb: add, replace, remove, change.
+- Say where in the picture: top left, bottom right, behind the product.
+- Two to four sentences are enough.
+
+## Text in the picture
+
+- Say which typeface and which colour the text should have.
+- Short texts come out better than long ones.
+
+## Backgrounds
+
+- Name the place, the time of day and the weather.
+- Say how the product stands in it: on a table, on sand, in a hand.
+
+## What fails
+
+- Vague wishes such as \"make it nicer\".
+";
+
+const NANO_ACTIVATION: &str = "\
+You write prompts for nano-banana, a model that edits pictures by instruction.
+
+You get a request, mostly in Greek, and the picture that it is about. You answer with one English prompt and nothing else.
+Write as you would speak to a retoucher: whole sentences, no lists of keywords.
+";
+
+const NANO_RESEARCH: &str = "\
+# nano-banana
+
+What we know so far. Little of it has been tested.
+
+## How to word an edit
+
+- Speak in whole sentences.
+- Refer to what is seen: the bottle on the left, the woman in the red coat.
+
+## Greek text
+
+- Translate Greek words into English before they go into the prompt; the model was trained on English.
+- Say which typeface and which colour the text should have.
+
+## Backgrounds
+
+- Name the place, the time of day and the weather.
+
+## What fails
+
+- Vague wishes such as \"make it nicer\".
+";

@@ -1,0 +1,354 @@
+//! What the demo says, in lines. Every figure comes from the server's answers, but for the means, which are those of
+//! the scores that the pipeline sent.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+use super::DemoError;
+use super::api::find;
+use super::documents::{self, CONFIG_FOLDER};
+use super::pipeline::{Ledger, Tally};
+use super::stage::Stage;
+use super::world::Model;
+
+/// What to say when a cycle enters a state.
+///
+/// # Errors
+/// [`DemoError::Api`].
+pub(super) async fn entered(
+    stage: &Stage,
+    number: i64,
+    state: &str,
+) -> Result<Vec<String>, DemoError> {
+    let api = stage.api();
+    Ok(match state {
+        "analyzing" => vec!["Analyzing  Claude reads the window".to_owned()],
+        "generating" => {
+            let mut lines =
+                vec!["Generating Claude turns the findings into edits. Found:".to_owned()];
+            lines.extend(insights(&api.analytics().await?, number));
+            lines
+        }
+        "testing" => {
+            let status = api.workflow(&format!("/cycles/{number}")).await?;
+            let analytics = api.analytics().await?;
+            let mut lines = vec![
+                "Testing    ten tasks with the old version, ten with the new one, dealt at random"
+                    .to_owned(),
+            ];
+            lines.extend(candidates(&status, &analytics));
+            lines
+        }
+        "deciding" => vec!["Deciding".to_owned()],
+        "applying" => {
+            let status = api.workflow(&format!("/cycles/{number}")).await?;
+            let mut lines = verdicts(&status);
+            lines.push("Applying   the adopted documents are written".to_owned());
+            lines
+        }
+        "applied" => {
+            let mut lines = vec!["Applied".to_owned()];
+            lines.extend(files(&api.analytics().await?, stage.home(), number));
+            lines
+        }
+        "rejected" => {
+            let status = api.workflow(&format!("/cycles/{number}")).await?;
+            let mut lines = verdicts(&status);
+            lines.push("Rejected   the old versions stay".to_owned());
+            lines
+        }
+        other => vec![other.to_owned()],
+    })
+}
+
+fn rows<'v>(value: &'v Value, name: &str) -> &'v [Value] {
+    find(value, name)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or_default()
+}
+
+/// Each model's two surest insights, and how many more there are.
+fn insights(analytics: &Value, number: i64) -> Vec<String> {
+    const SHOWN: usize = 2;
+    let of_cycle: Vec<&Value> = rows(analytics, "insights")
+        .iter()
+        .filter(|insight| insight["cycle"] == number)
+        .collect();
+    let mut lines = Vec::new();
+    for model in Model::ALL {
+        let mut found: Vec<&&Value> = of_cycle
+            .iter()
+            .filter(|insight| text(insight, "model") == model.name())
+            .collect();
+        let confidence = |insight: &Value| insight["confidence"].as_f64().unwrap_or(0.0);
+        found.sort_by(|a, b| confidence(b).total_cmp(&confidence(a)));
+        lines.extend(found.iter().take(SHOWN).map(|insight| {
+            format!(
+                "           {}, confidence {}: {}",
+                model.name(),
+                insight["confidence"],
+                text(insight, "description"),
+            )
+        }));
+        let more = found.len().saturating_sub(SHOWN);
+        if more > 0 {
+            lines.push(format!(
+                "           {}, less sure: {more} more",
+                model.name()
+            ));
+        }
+    }
+    lines
+}
+
+fn candidates(status: &Value, analytics: &Value) -> Vec<String> {
+    rows(status, "models")
+        .iter()
+        .filter(|model| model["new_version"].is_number())
+        .map(|model| {
+            format!(
+                "           {} version {} against {}: {}",
+                text(model, "model"),
+                model["new_version"],
+                model["old_version"],
+                summary(analytics, text(model, "model"), &model["new_version"])
+            )
+        })
+        .collect()
+}
+
+/// What a version changes, as its maker put it.
+fn summary<'v>(analytics: &'v Value, model: &str, version: &Value) -> &'v str {
+    rows(analytics, "versions")
+        .iter()
+        .filter(|entry| text(entry, "model") == model)
+        .flat_map(|entry| rows(entry, "versions"))
+        .find(|entry| entry["version"] == *version)
+        .map_or("", |entry| text(entry, "summary"))
+}
+
+/// The verdicts, in the server's own sentences.
+fn verdicts(status: &Value) -> Vec<String> {
+    let tested = rows(status, "models")
+        .iter()
+        .filter(|model| model["sentence"].is_string());
+    let mut lines: Vec<String> = tested
+        .map(|model| format!("           {}", text(model, "sentence")))
+        .collect();
+    let untested = rows(status, "outcome")
+        .iter()
+        .filter(|model| model["result"] == "no_candidate");
+    lines.extend(untested.map(|model| {
+        format!(
+            "           {}: no candidate, {}",
+            text(model, "model"),
+            text(model, "reason")
+        )
+    }));
+    lines
+}
+
+fn files(analytics: &Value, home: &Path, number: i64) -> Vec<String> {
+    let from_home = |path: &str| {
+        let path = Path::new(path);
+        let shown = path.strip_prefix(home).or_else(|_| path.strip_prefix("."));
+        shown.unwrap_or(path).display().to_string()
+    };
+    let changed = applied_in(analytics, number);
+    changed
+        .iter()
+        .map(|change| {
+            let model = text(change, "model");
+            let backup = change["backup_path"]
+                .as_str()
+                .map_or("none".to_owned(), from_home);
+            format!(
+                "           {CONFIG_FOLDER}/{model}: version {} is in place of {}; backup {backup}",
+                change["to_version"], change["from_version"]
+            )
+        })
+        .collect()
+}
+
+/// The file changes of a cycle: those that put a version in place which that cycle made.
+fn applied_in(analytics: &Value, number: i64) -> Vec<&Value> {
+    let made_in = |model: &str, version: &Value| {
+        rows(analytics, "versions")
+            .iter()
+            .filter(|entry| text(entry, "model") == model)
+            .flat_map(|entry| rows(entry, "versions"))
+            .any(|entry| entry["version"] == *version && entry["cycle"] == number)
+    };
+    rows(analytics, "config_changes")
+        .iter()
+        .filter(|change| text(change, "kind") == "apply" && text(change, "status") == "done")
+        .filter(|change| made_in(text(change, "model"), &change["to_version"]))
+        .collect()
+}
+
+/// How far each model's deck is.
+pub(super) fn deck_counts(status: &Value) -> String {
+    rows(status, "models")
+        .iter()
+        .filter(|model| model["new_version"].is_number())
+        .map(|model| {
+            let pair =
+                |what: &str| format!("{}+{}", model[what]["control"], model[what]["candidate"]);
+            format!(
+                "{} dealt {}, scored {}",
+                text(model, "model"),
+                pair("dealt"),
+                pair("scored")
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// The means of a cycle's versions, over every first score that the pipeline sent for them.
+pub(super) fn means(status: &Value, ledger: &Ledger) -> Vec<String> {
+    Model::ALL
+        .iter()
+        .filter_map(|model| {
+            let entry = rows(status, "models")
+                .iter()
+                .find(|entry| text(entry, "model") == model.name())?;
+            let (old, new) = (
+                entry["old_version"].as_i64()?,
+                entry["new_version"].as_i64()?,
+            );
+            Some(format!(
+                "           {}: mean of version {old} {}, of version {new} {}",
+                model.name(),
+                shown(ledger.tally(*model, old)),
+                shown(ledger.tally(*model, new))
+            ))
+        })
+        .collect()
+}
+
+fn shown(tally: Tally) -> String {
+    match tally.mean() {
+        Some(mean) => format!("{mean:.2} ({} scores)", tally.count),
+        None => "unknown (no score)".to_owned(),
+    }
+}
+
+/// What was learnt, what it cost, and where to look.
+///
+/// # Errors
+/// [`DemoError::Api`], and [`DemoError::Lost`] if the server counts other tasks than the pipeline.
+pub(super) async fn end(stage: &Stage, ledger: &Ledger, took: Duration) -> Result<(), DemoError> {
+    let status = stage.api().workflow("/cycle").await?;
+    let analytics = stage.api().analytics().await?;
+    println!(
+        "\nWhat was learnt, in {:.0} s and {} tasks",
+        took.as_secs_f64(),
+        ledger.finished()
+    );
+    for model in Model::ALL {
+        let entry = rows(&status, "models")
+            .iter()
+            .find(|entry| text(entry, "model") == model.name());
+        let active = entry
+            .and_then(|entry| entry["active_version"].as_i64())
+            .unwrap_or(1);
+        println!(
+            "  {}: version {active} serves. Mean first score {} with version 1, {} with version {active}.",
+            model.name(),
+            shown(ledger.tally(model, 1)),
+            shown(ledger.tally(model, active))
+        );
+        let path = stage
+            .home()
+            .join(CONFIG_FOLDER)
+            .join(model.name())
+            .join("research.md");
+        let now = fs::read_to_string(path).unwrap_or_default();
+        for line in changed_lines(documents::research(model), &now) {
+            println!("    {line}");
+        }
+    }
+    let cost = find(&analytics, "cost").cloned().unwrap_or_default();
+    let spent = text(&cost, "spent_usd")
+        .parse::<Decimal>()
+        .unwrap_or_default()
+        .round_dp(2);
+    println!(
+        "  Claude: {} calls, {spent} US dollars as recorded, at list prices; the stand-in takes none.",
+        stage.claude_calls(),
+    );
+    let completed = find(&analytics, "tasks").and_then(|tasks| tasks["completed"].as_u64());
+    println!(
+        "  The pipeline finished {} tasks; the server has {} of them as completed.",
+        ledger.finished(),
+        completed.map_or("an unknown number".to_owned(), |completed| completed
+            .to_string())
+    );
+    if completed != Some(u64::from(ledger.finished())) {
+        return Err(DemoError::Lost);
+    }
+    println!("\nDashboard       {}/analytics", stage.api().base());
+    Ok(())
+}
+
+/// The lines of a document that went and came, marked as a diff marks them.
+fn changed_lines(before: &str, after: &str) -> Vec<String> {
+    let diff = similar::TextDiff::from_lines(before, after);
+    diff.iter_all_changes()
+        .filter_map(|change| {
+            let mark = match change.tag() {
+                similar::ChangeTag::Delete => '-',
+                similar::ChangeTag::Insert => '+',
+                similar::ChangeTag::Equal => return None,
+            };
+            let line = change.value().trim_end();
+            let line = line.strip_prefix("- ").unwrap_or(line);
+            (!line.is_empty()).then(|| format!("{mark} {line}"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_change_of_files_names_the_version_and_the_backup() {
+        let analytics = json!({"workflows": [{"analytics": {
+            "versions": [{"model": "nano-banana", "versions": [{"version": 2, "cycle": 1}]}],
+            "config_changes": [
+                {"model": "nano-banana", "kind": "apply", "status": "done", "from_version": 1, "to_version": 2,
+                 "backup_path": "/tmp/home/config/deep_research/nano-banana/backup_20261122_101500"},
+                {"model": "nano-banana", "kind": "first_start", "status": "done", "from_version": null, "to_version": 1},
+            ],
+        }}]});
+        let lines = files(&analytics, Path::new("/tmp/home"), 1);
+        insta::assert_snapshot!(lines.join("\n").trim(), @"config/deep_research/nano-banana: version 2 is in place of 1; backup config/deep_research/nano-banana/backup_20261122_101500");
+        assert!(files(&analytics, Path::new("/tmp/home"), 2).is_empty());
+    }
+
+    #[test]
+    fn lines_that_went_and_came_are_marked() {
+        let lines = changed_lines("a\nb\n\nc\n", "a\n\nc\nd\n");
+        assert_eq!(lines, ["- b", "+ d"]);
+    }
+
+    #[test]
+    fn a_model_without_a_candidate_says_why() {
+        let status = json!({"models": [], "outcome": [
+            {"model": "nano-banana", "result": "no_candidate", "reason": "at_ceiling"},
+        ]});
+        insta::assert_snapshot!(verdicts(&status).join("\n").trim(), @"nano-banana: no candidate, at_ceiling");
+    }
+}
