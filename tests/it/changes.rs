@@ -836,12 +836,6 @@ async fn a_repair_that_died_half_way_is_done_again() {
 async fn an_apply_that_died_between_its_files_and_its_checkpoint_is_done_again_without_a_second_backup()
  {
     let stage = testing_stage().await;
-    let own_lock = stage
-        .rescuer()
-        .look()
-        .await
-        .expect("the first process shows that it lives");
-    assert_eq!(own_lock, 0);
     adopt_all(&stage, "t").await;
     assert_eq!(stage.step().await, StateName::Applying);
 
@@ -863,8 +857,7 @@ async fn an_apply_that_died_between_its_files_and_its_checkpoint_is_done_again_w
     assert_eq!(stage.active_version(NANO).await, 1, "nothing was committed");
 
     let survivor = stage.another().await;
-    let mut rescuer = survivor.rescuer();
-    until(async || rescuer.look().await.expect("the rescuer looks") == 1).await;
+    until(async || survivor.rescue().await == 1).await;
     assert_eq!(survivor.step().await, StateName::Applied);
     for model in [WAN, NANO] {
         assert_eq!(survivor.active_version(model).await, 2);

@@ -509,8 +509,7 @@ async fn a_redo_reads_refused_and_good_answers_from_the_record_and_pays_nothing(
     lock.rollback().await.expect("the lock is given up");
 
     let survivor = stage.another().await;
-    let mut rescuer = survivor.rescuer();
-    until(async || rescuer.look().await.expect("the rescuer looks") == 1).await;
+    until(async || survivor.rescue().await == 1).await;
     assert_eq!(survivor.step().await, StateName::Generating);
     assert_eq!(
         stage.claude.requests().len(),

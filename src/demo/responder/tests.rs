@@ -90,6 +90,7 @@ fn window(texts: &[(Model, Texts)]) -> String {
         },
         facts: Vec::new(),
         tasks,
+        rejected: Vec::new(),
     };
     render_analysis(&shipped(), &context)
         .expect("the analysis renders")
