@@ -283,7 +283,7 @@ async fn a_tests_fourteen_days_stand_still_while_it_is_held() {
 #[tokio::test]
 async fn a_slots_six_hours_stand_still_while_it_is_held() {
     let stage = Stage::new().await;
-    stage.open_test("seed").await;
+    stage.start_test("seed").await;
     stage.assign("patient", WAN).await;
     stage.clock.advance(TimeDelta::hours(5));
     stage.please(Operation::Pause).await;

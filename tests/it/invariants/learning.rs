@@ -224,7 +224,7 @@ async fn invariant_3_a_frozen_score_that_was_changed_by_hand_stops_the_cycle() {
 #[tokio::test]
 async fn invariant_2_a_prompts_fault_scores_zero_and_any_other_is_dealt_again_in_its_arm() {
     let stage = Stage::new().await;
-    stage.open_test("seed").await;
+    stage.start_test("seed").await;
     let fault = |task: &str, version: i32, fault: &str| {
         let mut events = TaskRun::new(task, &[(WAN, version, 0)]).events();
         events.truncate(2);
@@ -244,7 +244,7 @@ async fn invariant_2_a_prompts_fault_scores_zero_and_any_other_is_dealt_again_in
 #[tokio::test]
 async fn invariant_2_a_slot_is_dealt_again_only_so_often_and_then_the_scores_at_hand_decide() {
     let stage = Stage::builder().definition(|definition| definition.timeouts.deals_again_max = 1).build().await;
-    stage.open_test("seed").await;
+    stage.start_test("seed").await;
     for n in 1..=2 {
         stage.assign(&format!("lost-{n}"), WAN).await;
     }
