@@ -141,7 +141,10 @@ pub async fn sync_deck(
         return Ok(false);
     };
     let patience = chrono::Duration::hours(i64::from(definition.timeouts.slot_score_hours));
-    let deck = experiments::deck(&mut tx, workflow_id, &experiment, engine.now() - patience).await?;
+    let now = engine.now();
+    let holds = holds::since(&mut tx, workflow_id, cycle, experiment.opened_at).await?;
+    let lost_before = unheld_before(&holds, now, patience);
+    let deck = experiments::deck(&mut tx, workflow_id, &experiment, lost_before).await?;
     let mut complete = true;
     for slot in &deck {
         if !matches!(slot.state.as_str(), "dealt" | "scored") {
@@ -187,6 +190,27 @@ async fn test_is_out_of_time(
     let mut conn = engine.store.pool().acquire().await?;
     let holds = holds::since(&mut conn, cycle.workflow_id, cycle.number, from).await?;
     Ok(now - from - held_time(&holds, from, now) >= limit)
+}
+
+/// The moment since which that much time has passed without a hold.
+fn unheld_before(
+    holds: &[HoldRow],
+    now: DateTime<Utc>,
+    patience: chrono::Duration,
+) -> DateTime<Utc> {
+    let mut spans: Vec<(DateTime<Utc>, DateTime<Utc>)> =
+        holds.iter().map(|hold| (hold.lifted_at.unwrap_or(now), hold.placed_at)).collect();
+    spans.sort_unstable();
+    let (mut reached, mut left) = (now, patience);
+    for (end, start) in spans.into_iter().rev() {
+        let free = reached - end.min(reached);
+        if free >= left {
+            break;
+        }
+        left -= free;
+        reached = start.min(reached);
+    }
+    reached - left
 }
 
 /// How much of a span at least one hold stood.
@@ -238,6 +262,15 @@ mod tests {
     fn overlapping_holds_stop_the_clock_once() {
         let holds = [hold(2, Some(5)), hold(4, Some(6)), hold(8, Some(9))];
         assert_eq!(held_time(&holds, at(0), at(10)), chrono::Duration::hours(5));
+    }
+
+    #[test]
+    fn a_holders_patience_goes_back_over_every_hold_in_between() {
+        let holds = [hold(2, Some(5)), hold(6, Some(8))];
+        let six = chrono::Duration::hours(6);
+        assert_eq!(unheld_before(&[], at(10), six), at(4));
+        assert_eq!(unheld_before(&holds, at(10), six), at(-1), "two, one and three hours free of holds");
+        assert_eq!(unheld_before(&[hold(1, None)], at(10), six), at(-5), "a hold that still stands");
     }
 
     #[test]

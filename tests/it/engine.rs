@@ -210,6 +210,18 @@ async fn a_wait_that_claude_asks_for_outranks_the_workflows_own() {
     assert_eq!(wait, TimeDelta::seconds(300));
 }
 
+#[tokio::test]
+async fn a_claim_passes_over_an_effect_that_another_worker_is_just_claiming() {
+    let stage = Stage::new().await;
+    analysis_waits(&stage).await;
+    let mut other = stage.own_connection().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM effects FOR UPDATE").execute(&mut other).await.expect("it is locked");
+    let passed = tokio::time::timeout(Duration::from_secs(5), claim(&stage, Uuid::now_v7())).await;
+    assert!(passed.expect("it does not wait").is_none(), "nor does it claim a second time");
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.expect("it is free");
+    assert!(claim(&stage, Uuid::now_v7()).await.is_some());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_claim_at_once_never_perform_the_same_effect() {
     let stage = Stage::new().await;

@@ -281,6 +281,25 @@ async fn a_tests_fourteen_days_stand_still_while_it_is_held() {
 }
 
 #[tokio::test]
+async fn a_slots_six_hours_stand_still_while_it_is_held() {
+    let stage = Stage::new().await;
+    stage.start_test("seed").await;
+    stage.assign("patient", WAN).await;
+    stage.clock.advance(TimeDelta::hours(5));
+    stage.please(Operation::Pause).await;
+    stage.clock.advance(TimeDelta::days(3));
+    stage.watch().await;
+    stage.please(Operation::Resume).await;
+    stage.clock.advance(TimeDelta::minutes(59));
+    stage.watch().await;
+    let dealt = "SELECT count(*) FROM deck_slots WHERE clickup_task_id = 'patient'";
+    assert_eq!(stage.number(dealt).await, 1, "a minute is left");
+    stage.clock.advance(TimeDelta::minutes(2));
+    stage.watch().await;
+    assert_eq!(stage.number(dealt).await, 0);
+}
+
+#[tokio::test]
 async fn a_slot_whose_task_went_silent_is_dealt_again_in_its_arm_and_the_late_score_does_not_count() {
     let stage = Stage::new().await;
     stage.start_test("seed").await;

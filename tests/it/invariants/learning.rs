@@ -7,6 +7,7 @@ use futures::future::{join, join_all};
 use mathesis::cycle::{Event, StateName};
 use mathesis::experiment::Arm;
 use mathesis::runtime::{Assignment, Operation, Worked};
+use serde_json::json;
 
 use crate::support::stage::{NANO, WAN};
 use crate::support::{Stage, TaskRun, candidates_win};
@@ -218,4 +219,43 @@ async fn invariant_3_a_frozen_score_that_was_changed_by_hand_stops_the_cycle() {
     stage.by_hand("UPDATE deck_slots SET score = 9 WHERE arm = 'candidate' AND model_name = 'nano-banana'").await;
     stage.please(Operation::Retry).await;
     assert_eq!(stage.step().await, StateName::Applying);
+}
+
+#[tokio::test]
+async fn invariant_2_a_prompts_fault_scores_zero_and_any_other_is_dealt_again_in_its_arm() {
+    let stage = Stage::new().await;
+    stage.start_test("seed").await;
+    let fault = |task: &str, version: i32, fault: &str| {
+        let mut events = TaskRun::new(task, &[(WAN, version, 0)]).events();
+        events.truncate(2);
+        events.push(json!({ "type": "error", "task_id": task, "model": WAN, "error": "no picture", "fault": fault }));
+        events
+    };
+    let blamed = stage.assign("blamed", WAN).await;
+    let unlucky = stage.assign("unlucky", WAN).await;
+    stage.log(fault("blamed", blamed.version, "prompt")).await;
+    stage.log(fault("unlucky", unlucky.version, "infrastructure")).await;
+    stage.watch().await;
+    let scored = "SELECT string_agg(clickup_task_id || ' ' || score, ',') FROM deck_slots WHERE state = 'scored'";
+    assert_eq!(stage.text(scored).await, "blamed 0");
+    assert_eq!(stage.assign("heir", WAN).await.arm, unlucky.arm, "the slot keeps its arm");
+}
+
+#[tokio::test]
+async fn invariant_2_a_slot_is_dealt_again_only_so_often_and_then_the_scores_at_hand_decide() {
+    let stage = Stage::builder().definition(|definition| definition.timeouts.deals_again_max = 1).build().await;
+    stage.start_test("seed").await;
+    for n in 1..=2 {
+        stage.assign(&format!("lost-{n}"), WAN).await;
+    }
+    stage.clock.advance(chrono::TimeDelta::hours(7));
+    stage.watch().await;
+    let states = "SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM (
+                      SELECT state, count(*) AS n FROM deck_slots WHERE model_name = 'wan-2.5-edit' GROUP BY state) AS s";
+    assert_eq!(stage.text(states).await, "missing 1, open 19");
+    stage.play_test("rest", candidates_win).await;
+    assert_eq!(stage.watch().await, 2, "nineteen scores are a complete deck now");
+    let wan = stage.experiments(1).await.into_iter().find(|row| row.model_name == WAN).expect("tested");
+    assert_eq!(wan.control_count.zip(wan.candidate_count).map(|(a, b)| a + b), Some(19));
+    assert_eq!((wan.status.as_str(), wan.missed_control + wan.missed_candidate), ("adopted", 2));
 }

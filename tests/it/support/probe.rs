@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mathesis::cycle::StateName;
 use mathesis::experiment::Arm;
-use mathesis::runtime::{Assignment, CycleStatus, HoldStatus, Operation, OperationError, Operator, Performed};
+use mathesis::runtime::{Assignment, HoldStatus, Operation, OperationError, Operator, Performed};
 use mathesis::store::claude_calls::{self, CallRow};
 use mathesis::store::effects::{self, EffectRow};
 use mathesis::store::experiments::{self, ExperimentRow};
@@ -121,14 +121,6 @@ impl Stage {
     pub async fn operate_on(&self, cycle: i64, operation: Operation) -> Result<Performed, OperationError> {
         let operator = Operator { name: "Ελένη", reason: Some("for the test"), cycle: Some(cycle) };
         operation.perform(&self.engine, self.id(), operator).await
-    }
-
-    /// Where a cycle stands, ended or not.
-    pub async fn status_of(&self, cycle: i64) -> CycleStatus {
-        mathesis::runtime::cycle_status(&self.engine, &self.workflow, Some(cycle))
-            .await
-            .expect("the database answers")
-            .expect("the cycle exists")
     }
 
     /// Claude will analyse, and write a candidate for each model that says `line`.
