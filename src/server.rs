@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use database::{Database, check_schema, migrate};
-pub(crate) use start::host_name;
 pub use error::StartError;
+pub(crate) use start::host_name;
 
 use crate::claude::{ClaudeApi, Pause, TimerPause};
 use crate::clock::{Clock, SystemClock};
@@ -88,7 +88,9 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The listener failed.
-    #[error("the server could not go on listening on {address}: {cause}. Everything acknowledged is stored; start it again")]
+    #[error(
+        "the server could not go on listening on {address}: {cause}. Everything acknowledged is stored; start it again"
+    )]
     Http {
         /// Where it listened.
         address: SocketAddr,
@@ -96,7 +98,9 @@ pub enum ServeError {
         cause: String,
     },
     /// The private PostgreSQL is gone.
-    #[error("the private PostgreSQL ended by itself, so Mathesis ended too. Everything acknowledged is stored; the reason is in {log}. Start it again")]
+    #[error(
+        "the private PostgreSQL ended by itself, so Mathesis ended too. Everything acknowledged is stored; the reason is in {log}. Start it again"
+    )]
     DatabaseEnded {
         /// Its log.
         log: String,

@@ -197,16 +197,12 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
         dotenv: &HashMap<String, String>,
     ) -> Result<Self, SettingsError> {
-        let sources = Sources {
-            environment,
-            dotenv,
-        };
+        let sources = Sources { environment, dotenv };
         let platform_port = sources.of_environment("PORT").is_some();
         let port = sources.parse("PORT", "a port number, 0 to 65535")?;
-        let named_host = flags.bind.or(sources.parse(
-            "MATHESIS_HOST",
-            "an IP address such as 127.0.0.1, 0.0.0.0 or ::",
-        )?);
+        let named_host = flags
+            .bind
+            .or(sources.parse("MATHESIS_HOST", "an IP address such as 127.0.0.1, 0.0.0.0 or ::")?);
         let host = match named_host {
             Some(address) => Host::Given(address),
             None if flags.port.is_none() && platform_port => Host::Platform,
@@ -265,11 +261,7 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
     }
 
     fn get(&self, name: &str) -> Option<String> {
-        let written = || {
-            self.dotenv
-                .get(name)
-                .filter(|value| !value.trim().is_empty())
-        };
+        let written = || self.dotenv.get(name).filter(|value| !value.trim().is_empty());
         self.of_environment(name).or_else(|| written().cloned())
     }
 
@@ -305,17 +297,11 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
         if (least..=most).contains(&number) {
             return Ok(number);
         }
-        Err(SettingsError::Invalid {
-            name,
-            value: number.to_string(),
-            expected,
-        })
+        Err(SettingsError::Invalid { name, value: number.to_string(), expected })
     }
 
     fn database_url(&self, name: &'static str) -> Result<Option<Secret>, SettingsError> {
-        self.get(name)
-            .map(|url| database_url(name, url))
-            .transpose()
+        self.get(name).map(|url| database_url(name, url)).transpose()
     }
 
     fn claude_key(&self) -> Result<Option<ApiKey>, SettingsError> {
@@ -324,9 +310,7 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
             name,
             problem: error.to_string(),
         };
-        self.get(name)
-            .map(|key| ApiKey::new(key).map_err(invalid))
-            .transpose()
+        self.get(name).map(|key| ApiKey::new(key).map_err(invalid)).transpose()
     }
 
     fn bootstrap_key(&self) -> Result<Option<Secret>, SettingsError> {
@@ -337,10 +321,7 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
         let key = key.trim();
         if key.len() < 16 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let problem = "it needs at least 16 letters, digits and signs, without spaces; `openssl rand -hex 32` makes one";
-            return Err(SettingsError::InvalidSecret {
-                name,
-                problem: problem.to_owned(),
-            });
+            return Err(SettingsError::InvalidSecret { name, problem: problem.to_owned() });
         }
         Ok(Some(Secret::new(key)))
     }
@@ -365,8 +346,5 @@ fn database_url(name: &'static str, url: String) -> Result<Secret, SettingsError
         return Ok(Secret::new(url));
     }
     let problem = "it must begin with postgres:// or postgresql://, such as postgres://user:password@host:5432/database";
-    Err(SettingsError::InvalidSecret {
-        name,
-        problem: problem.to_owned(),
-    })
+    Err(SettingsError::InvalidSecret { name, problem: problem.to_owned() })
 }

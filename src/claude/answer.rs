@@ -42,9 +42,7 @@ pub fn parse_json<T: DeserializeOwned>(answer: &Answer) -> Result<T, CallError> 
     let mut reader = serde_json::Deserializer::from_str(&answer.text);
     let value = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| invalid(error.path().to_string(), error.inner()))?;
-    reader
-        .end()
-        .map_err(|error| invalid("after the document".to_owned(), &error))?;
+    reader.end().map_err(|error| invalid("after the document".to_owned(), &error))?;
     Ok(value)
 }
 
@@ -59,15 +57,11 @@ pub(super) fn interpret(
         Err(error) => return Err(CallError::from_attempt(request, outcome.status, error)),
     };
     let text = response.text();
-    let reason = response
-        .stop_reason
-        .clone()
-        .unwrap_or_else(|| StopReason::Other("none".to_owned()));
+    let reason =
+        response.stop_reason.clone().unwrap_or_else(|| StopReason::Other("none".to_owned()));
     match &reason {
         StopReason::EndTurn | StopReason::StopSequence if text.is_empty() => {
-            Err(CallError::Empty {
-                only_thought: only_thought(response),
-            })
+            Err(CallError::Empty { only_thought: only_thought(response) })
         }
         StopReason::EndTurn | StopReason::StopSequence => Ok(Answer {
             text,
@@ -85,26 +79,18 @@ pub(super) fn interpret(
         }),
         StopReason::Refusal => {
             let details = response.stop_details.clone().unwrap_or_default();
-            Err(CallError::Refused {
-                category: details.category,
-                explanation: details.explanation,
-            })
+            Err(CallError::Refused { category: details.category, explanation: details.explanation })
         }
         StopReason::PauseTurn => Err(CallError::Paused),
         StopReason::ToolUse => Err(CallError::ToolUse),
         StopReason::ModelContextWindowExceeded => Err(CallError::ContextWindowExceeded),
-        StopReason::Other(word) => Err(CallError::UnknownStop {
-            stop_reason: shorten(word, 80),
-        }),
+        StopReason::Other(word) => Err(CallError::UnknownStop { stop_reason: shorten(word, 80) }),
     }
 }
 
 fn only_thought(response: &MessageResponse) -> bool {
     response.text().is_empty()
-        && response
-            .content
-            .iter()
-            .any(|block| matches!(block, ContentBlock::Thinking { .. }))
+        && response.content.iter().any(|block| matches!(block, ContentBlock::Thinking { .. }))
 }
 
 #[cfg(test)]
@@ -137,9 +123,7 @@ mod tests {
 
     #[test]
     fn json_is_read() {
-        let expected = Verdict {
-            items: vec![Item { score: 7 }],
-        };
+        let expected = Verdict { items: vec![Item { score: 7 }] };
         assert_eq!(read(r#"{"items":[{"score":7}]}"#), Ok(expected));
     }
 

@@ -71,12 +71,7 @@ impl AttemptError {
     /// A failure about which the API said nothing.
     #[must_use]
     pub fn new(kind: AttemptErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            retry_after: None,
-            should_retry: None,
-        }
+        Self { kind, message: message.into(), retry_after: None, should_retry: None }
     }
 
     /// Whether a spend limit was reached that only time or a person lifts.
@@ -94,11 +89,6 @@ impl AttemptOutcome {
     /// An attempt that ended before any answer came.
     #[must_use]
     pub fn unanswered(error: AttemptError, duration_ms: u64) -> Self {
-        Self {
-            request_id: None,
-            status: None,
-            result: Err(error),
-            duration_ms,
-        }
+        Self { request_id: None, status: None, result: Err(error), duration_ms }
     }
 }

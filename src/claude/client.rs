@@ -93,9 +93,8 @@ impl HttpClaude {
     /// When the address is not one, or this machine's certificates cannot be read.
     pub fn new(settings: ClaudeSettings) -> Result<Self, ClientError> {
         install_crypto();
-        let address = address_of(&settings.base_url).ok_or_else(|| ClientError::BadAddress {
-            base_url: settings.base_url.clone(),
-        })?;
+        let address = address_of(&settings.base_url)
+            .ok_or_else(|| ClientError::BadAddress { base_url: settings.base_url.clone() })?;
 
         // The journal has one row an attempt, so neither a redirect nor a hidden retry may make a second one.
         let mut builder = reqwest::Client::builder()
@@ -107,9 +106,8 @@ impl HttpClaude {
         if is_loopback(&address) {
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|error| ClientError::Setup {
-            message: with_causes(&error),
-        })?;
+        let http =
+            builder.build().map_err(|error| ClientError::Setup { message: with_causes(&error) })?;
         Ok(Self {
             http,
             address,
@@ -136,9 +134,7 @@ impl HttpClaude {
             error.message = error.message.replace(&key.0, "(hidden)");
         }
         AttemptOutcome {
-            request_id: header(&headers, "request-id")
-                .map(str::to_owned)
-                .or(body_request_id),
+            request_id: header(&headers, "request-id").map(str::to_owned).or(body_request_id),
             status: Some(status),
             result,
             duration_ms: elapsed_ms(),
@@ -147,10 +143,7 @@ impl HttpClaude {
 
     async fn send(&self, request: &MessageRequest) -> Result<reqwest::Response, AttemptError> {
         let Some(key) = &self.api_key else {
-            return Err(AttemptError::new(
-                AttemptErrorKind::NotConfigured,
-                "no API key is set",
-            ));
+            return Err(AttemptError::new(AttemptErrorKind::NotConfigured, "no API key is set"));
         };
         let not_sent = |message: String| AttemptError::new(AttemptErrorKind::NotSent, message);
         let mut key = HeaderValue::from_str(&key.0)
@@ -245,19 +238,13 @@ fn read_answer(status: u16, headers: &HeaderMap, body: &[u8]) -> (Option<String>
             envelope.request_id,
             AttemptErrorKind::Status {
                 error_type: Some(envelope.error.error_type),
-                error_code: envelope
-                    .error
-                    .details
-                    .and_then(|details| details.error_code),
+                error_code: envelope.error.details.and_then(|details| details.error_code),
             },
             shorten(&envelope.error.message, MESSAGE_CHARS_MAX),
         ),
         Err(_) => (
             None,
-            AttemptErrorKind::Status {
-                error_type: None,
-                error_code: None,
-            },
+            AttemptErrorKind::Status { error_type: None, error_code: None },
             format!(
                 "status {status} with a body that is not the API's ({}, {} bytes)",
                 header(headers, "content-type").unwrap_or("of no stated type"),
@@ -273,10 +260,7 @@ fn broken_body(status: u16, headers: &HeaderMap, error: AttemptError) -> Attempt
     if status == 200 {
         return error;
     }
-    let kind = AttemptErrorKind::Status {
-        error_type: None,
-        error_code: None,
-    };
+    let kind = AttemptErrorKind::Status { error_type: None, error_code: None };
     let message = format!("status {status}, and its body broke off: {}", error.message);
     status_error(headers, kind, message)
 }
@@ -363,18 +347,11 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_one_is_refused() {
-        for wrong in [
-            "",
-            "api.anthropic.com",
-            "ftp://api.anthropic.com",
-            "https://a?b=c",
-            "http://",
-        ] {
+        for wrong in
+            ["", "api.anthropic.com", "ftp://api.anthropic.com", "https://a?b=c", "http://"]
+        {
             let refused = HttpClaude::new(ClaudeSettings::new(wrong, None));
-            assert!(
-                matches!(refused, Err(ClientError::BadAddress { .. })),
-                "{wrong}"
-            );
+            assert!(matches!(refused, Err(ClientError::BadAddress { .. })), "{wrong}");
         }
     }
 
@@ -383,9 +360,6 @@ mod tests {
         let client =
             HttpClaude::new(ClaudeSettings::new("https://api.anthropic.com/", None)).unwrap();
         assert!(!client.configured());
-        assert_eq!(
-            client.address.as_str(),
-            "https://api.anthropic.com/v1/messages"
-        );
+        assert_eq!(client.address.as_str(), "https://api.anthropic.com/v1/messages");
     }
 }

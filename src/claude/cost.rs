@@ -26,14 +26,10 @@ pub fn cost(model: &str, usage: &Usage) -> Cost {
     let written = usage.cache_creation_input_tokens.unwrap_or(0);
     let split = usage.cache_creation.clone().unwrap_or_default();
     let hourly = split.ephemeral_1h_input_tokens.unwrap_or(0);
-    let brief = split
-        .ephemeral_5m_input_tokens
-        .unwrap_or(0)
-        .max(written.saturating_sub(hourly));
+    let brief = split.ephemeral_5m_input_tokens.unwrap_or(0).max(written.saturating_sub(hourly));
     let read = usage.cache_read_input_tokens.unwrap_or(0);
-    let prompt_tokens = [usage.input_tokens, brief, hourly, read]
-        .into_iter()
-        .fold(0, u64::saturating_add);
+    let prompt_tokens =
+        [usage.input_tokens, brief, hourly, read].into_iter().fold(0, u64::saturating_add);
     let rates = price.rates_for(prompt_tokens);
 
     let per_million = Decimal::from(usage.input_tokens) * rates.input
@@ -41,10 +37,7 @@ pub fn cost(model: &str, usage: &Usage) -> Cost {
         + Decimal::from(hourly) * rates.cache_write_1h
         + Decimal::from(read) * rates.cache_read
         + Decimal::from(usage.output_tokens) * rates.output;
-    Cost {
-        usd: (per_million / TOKENS_PER_PRICE * multiplier(usage)).normalize(),
-        known_model,
-    }
+    Cost { usd: (per_million / TOKENS_PER_PRICE * multiplier(usage)).normalize(), known_model }
 }
 
 /// What a call costs at most, or close to it, when its answer never came: a guess for the budget.
@@ -124,9 +117,7 @@ impl Prices {
     }
 
     fn dearest(&self) -> Option<&Price> {
-        self.models
-            .values()
-            .max_by_key(|price| (price.rates.output, price.rates.input))
+        self.models.values().max_by_key(|price| (price.rates.output, price.rates.input))
     }
 }
 
@@ -143,20 +134,16 @@ fn price_of(model: &str) -> (bool, &'static Price) {
     if let Some(price) = PRICES.find(model) {
         return (true, price);
     }
-    let dearest = PRICES
-        .dearest()
-        .expect("prices.json is compiled in, and a test sees that it names models");
+    let dearest =
+        PRICES.dearest().expect("prices.json is compiled in, and a test sees that it names models");
     (false, dearest)
 }
 
 /// `claude-opus-5` must not match `claude-opus-5-5`: what follows the name is a date of eight digits, or `latest`.
 fn is_dated_form(model: &str, known: &str) -> bool {
-    model
-        .strip_prefix(known)
-        .and_then(|rest| rest.strip_prefix('-'))
-        .is_some_and(|rest| {
-            rest == "latest" || (rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_digit()))
-        })
+    model.strip_prefix(known).and_then(|rest| rest.strip_prefix('-')).is_some_and(|rest| {
+        rest == "latest" || (rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    })
 }
 
 fn multiplier(usage: &Usage) -> Decimal {
@@ -184,24 +171,14 @@ mod tests {
     }
 
     fn usage(input_tokens: u64, output_tokens: u64) -> Usage {
-        Usage {
-            input_tokens,
-            output_tokens,
-            ..Usage::default()
-        }
+        Usage { input_tokens, output_tokens, ..Usage::default() }
     }
 
     #[test]
     fn plain_tokens_cost_their_list_price() {
         // 1000 * 4 + 500 * 20 = 14,000 millionths.
         let cost = cost("claude-opus-5-5", &usage(1000, 500));
-        assert_eq!(
-            cost,
-            Cost {
-                usd: usd("0.014"),
-                known_model: true
-            }
-        );
+        assert_eq!(cost, Cost { usd: usd("0.014"), known_model: true });
     }
 
     #[test]
@@ -225,34 +202,19 @@ mod tests {
         };
         // 100*4 + 1000*5 + 2000*8 + 10000*0.20 + 10*20 = 400 + 5000 + 16000 + 2000 + 200.
         assert_eq!(cost("claude-opus-5-5", &cached).usd, usd("0.0236"));
-        let without_split = Usage {
-            cache_creation: None,
-            ..cached
-        };
+        let without_split = Usage { cache_creation: None, ..cached };
         // The 3000 now all at 5: 400 + 15000 + 2000 + 200.
         assert_eq!(cost("claude-opus-5-5", &without_split).usd, usd("0.0176"));
     }
 
     #[test]
     fn haiku_charges_the_whole_request_more_above_100k() {
-        assert_eq!(
-            cost("claude-haiku-5-5", &usage(100_000, 1000)).usd,
-            usd("0.0105")
-        );
+        assert_eq!(cost("claude-haiku-5-5", &usage(100_000, 1000)).usd, usd("0.0105"));
         // 100,001 * 0.5 + 1000 * 2.5 = 50,000.5 + 2,500.
-        assert_eq!(
-            cost("claude-haiku-5-5", &usage(100_001, 1000)).usd,
-            usd("0.0525005")
-        );
-        let through_the_cache = Usage {
-            cache_read_input_tokens: Some(100_000),
-            ..usage(1, 0)
-        };
+        assert_eq!(cost("claude-haiku-5-5", &usage(100_001, 1000)).usd, usd("0.0525005"));
+        let through_the_cache = Usage { cache_read_input_tokens: Some(100_000), ..usage(1, 0) };
         // 1 * 0.5 + 100,000 * 0.05.
-        assert_eq!(
-            cost("claude-haiku-5-5", &through_the_cache).usd,
-            usd("0.0050005")
-        );
+        assert_eq!(cost("claude-haiku-5-5", &through_the_cache).usd, usd("0.0050005"));
     }
 
     #[test]
@@ -265,29 +227,14 @@ mod tests {
         assert_eq!(of(|u| u.service_tier = Some("batch".into())), usd("0.007"));
         assert_eq!(of(|u| u.inference_geo = Some("us".into())), usd("0.0154"));
         assert_eq!(of(|u| u.speed = Some("fast".into())), usd("0.028"));
-        assert_eq!(
-            of(|u| u.service_tier = Some("standard".into())),
-            usd("0.014")
-        );
+        assert_eq!(of(|u| u.service_tier = Some("standard".into())), usd("0.014"));
     }
 
     #[test]
     fn a_dated_name_has_the_price_of_its_family_and_not_of_a_shorter_one() {
         let price = |model| cost(model, &usage(1_000_000, 0));
-        assert_eq!(
-            price("claude-opus-5-5-20261001"),
-            Cost {
-                usd: usd("4"),
-                known_model: true
-            }
-        );
-        assert_eq!(
-            price("claude-opus-5-20260201"),
-            Cost {
-                usd: usd("5"),
-                known_model: true
-            }
-        );
+        assert_eq!(price("claude-opus-5-5-20261001"), Cost { usd: usd("4"), known_model: true });
+        assert_eq!(price("claude-opus-5-20260201"), Cost { usd: usd("5"), known_model: true });
         assert!(!is_known_model("claude-opus-5-7"));
     }
 
@@ -295,10 +242,7 @@ mod tests {
     fn an_unknown_model_is_priced_at_the_dearest_and_says_so() {
         assert_eq!(
             cost("claude-saga-6", &usage(1_000_000, 1_000_000)),
-            Cost {
-                usd: usd("60"),
-                known_model: false
-            }
+            Cost { usd: usd("60"), known_model: false }
         );
     }
 

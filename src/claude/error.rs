@@ -406,38 +406,18 @@ impl CallError {
             401 => Self::InvalidKey { message },
             402 => Self::Billing { message },
             403 => Self::Forbidden { message },
-            404 if from_api => Self::ModelNotFound {
-                model: request.model.clone(),
-                message,
-            },
-            413 => Self::RequestTooLarge {
-                prompt_bytes: request.prompt_bytes(),
-                message,
-            },
-            429 => Self::RateLimited {
-                message,
-                retry_after,
-            },
-            503 | 529 => Self::Overloaded {
-                message,
-                retry_after,
-            },
-            408 | 409 | 500.. => Self::ServerFailed {
-                status,
-                message,
-                retry_after,
-            },
+            404 if from_api => Self::ModelNotFound { model: request.model.clone(), message },
+            413 => Self::RequestTooLarge { prompt_bytes: request.prompt_bytes(), message },
+            429 => Self::RateLimited { message, retry_after },
+            503 | 529 => Self::Overloaded { message, retry_after },
+            408 | 409 | 500.. => Self::ServerFailed { status, message, retry_after },
             _ => Self::BadRequest { status, message },
         }
     }
 }
 
 fn spent_thinking(only_thought: bool) -> &'static str {
-    if only_thought {
-        ", for all of it went on thinking"
-    } else {
-        ""
-    }
+    if only_thought { ", for all of it went on thinking" } else { "" }
 }
 
 fn in_brackets(word: Option<&str>) -> String {
@@ -445,7 +425,5 @@ fn in_brackets(word: Option<&str>) -> String {
 }
 
 fn behind_colon(words: Option<&str>) -> String {
-    words.map_or_else(String::new, |words| {
-        format!(": {}", words.trim_end_matches('.'))
-    })
+    words.map_or_else(String::new, |words| format!(": {}", words.trim_end_matches('.')))
 }

@@ -61,19 +61,15 @@ pub fn classify(outcome: &AttemptOutcome, retries_done: u32, jitter: f64) -> Nex
         | AttemptErrorKind::AnswerTooLarge
         | AttemptErrorKind::Unreadable => false,
         AttemptErrorKind::Status { .. } if error.is_spend_limit() => false,
-        AttemptErrorKind::Status { .. } => error
-            .should_retry
-            .unwrap_or(matches!(outcome.status, Some(408 | 409 | 429 | 500..))),
+        AttemptErrorKind::Status { .. } => {
+            error.should_retry.unwrap_or(matches!(outcome.status, Some(408 | 409 | 429 | 500..)))
+        }
     };
-    let wait = error
-        .retry_after
-        .unwrap_or_else(|| backoff(retries_done, jitter));
+    let wait = error.retry_after.unwrap_or_else(|| backoff(retries_done, jitter));
     if again && wait <= WAIT_MAX {
         Next::RetryAfter(wait)
     } else {
-        Next::Fail {
-            retry_after: error.retry_after,
-        }
+        Next::Fail { retry_after: error.retry_after }
     }
 }
 
@@ -97,14 +93,10 @@ pub async fn call(
     }
     let mut retries_done: u32 = 0;
     loop {
-        let id = journal
-            .begin(retries_done.saturating_add(1), request)
-            .await?;
+        let id = journal.begin(retries_done.saturating_add(1), request).await?;
         let outcome = api.attempt(request).await;
         let answer = interpret(request, &outcome, id);
-        journal
-            .end(id, &finished(request, &outcome, &answer))
-            .await?;
+        journal.end(id, &finished(request, &outcome, &answer)).await?;
         match classify(&outcome, retries_done, pause.jitter()) {
             Next::RetryAfter(wait) if retries_done < policy.retries_max => {
                 tracing::warn!(
@@ -134,26 +126,17 @@ pub fn retry_after(
     seconds_or_date: Option<&str>,
     date: Option<&str>,
 ) -> Option<Duration> {
-    let positive = |seconds: f64| {
-        Duration::try_from_secs_f64(seconds)
-            .ok()
-            .filter(|wait| !wait.is_zero())
-    };
+    let positive =
+        |seconds: f64| Duration::try_from_secs_f64(seconds).ok().filter(|wait| !wait.is_zero());
     let by_milliseconds = milliseconds
         .and_then(|text| text.trim().parse::<f64>().ok())
         .and_then(|milliseconds| positive(milliseconds / 1000.0));
-    let by_seconds = || {
-        seconds_or_date
-            .and_then(|text| text.trim().parse::<f64>().ok())
-            .and_then(positive)
-    };
+    let by_seconds =
+        || seconds_or_date.and_then(|text| text.trim().parse::<f64>().ok()).and_then(positive);
     let by_date = || {
         let until = httpdate::parse_http_date(seconds_or_date?.trim()).ok()?;
         let now = httpdate::parse_http_date(date?.trim()).ok()?;
-        until
-            .duration_since(now)
-            .ok()
-            .filter(|wait| !wait.is_zero())
+        until.duration_since(now).ok().filter(|wait| !wait.is_zero())
     };
     by_milliseconds.or_else(by_seconds).or_else(by_date)
 }
@@ -161,11 +144,7 @@ pub fn retry_after(
 fn backoff(retries_done: u32, jitter: f64) -> Duration {
     let doublings = i32::try_from(retries_done.min(10)).unwrap_or(10);
     let base_seconds = (0.5 * 2_f64.powi(doublings)).min(8.0);
-    let chance = if jitter.is_finite() {
-        jitter.clamp(0.0, 1.0)
-    } else {
-        0.0
-    };
+    let chance = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
     Duration::try_from_secs_f64(base_seconds * (1.0 - 0.25 * chance))
         .unwrap_or(Duration::from_secs(8))
 }
@@ -218,9 +197,11 @@ fn charged(request: &MessageRequest, outcome: &AttemptOutcome) -> (Decimal, bool
         | AttemptErrorKind::Interrupted
         | AttemptErrorKind::AnswerTooLarge
         | AttemptErrorKind::Unreadable => (guess(), true),
-        AttemptErrorKind::Status {
-            error_type: None, ..
-        } if matches!(outcome.status, Some(408 | 499 | 504 | 524)) => (guess(), true),
+        AttemptErrorKind::Status { error_type: None, .. }
+            if matches!(outcome.status, Some(408 | 499 | 504 | 524)) =>
+        {
+            (guess(), true)
+        }
         AttemptErrorKind::Status { .. } => (Decimal::ZERO, false),
     }
 }
@@ -232,17 +213,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn failed(status: Option<u16>, error: AttemptError) -> AttemptOutcome {
-        AttemptOutcome {
-            status,
-            ..AttemptOutcome::unanswered(error, 1)
-        }
+        AttemptOutcome { status, ..AttemptOutcome::unanswered(error, 1) }
     }
 
     fn with_status(status: u16) -> AttemptError {
-        let kind = AttemptErrorKind::Status {
-            error_type: Some("t".to_owned()),
-            error_code: None,
-        };
+        let kind = AttemptErrorKind::Status { error_type: Some("t".to_owned()), error_code: None };
         AttemptError::new(kind, format!("status {status}"))
     }
 
@@ -281,10 +256,7 @@ mod tests {
     #[test]
     fn the_word_of_the_api_wins_over_the_status() {
         let told = |status, word| {
-            let error = AttemptError {
-                should_retry: Some(word),
-                ..with_status(status)
-            };
+            let error = AttemptError { should_retry: Some(word), ..with_status(status) };
             retried(&failed(Some(status), error))
         };
         assert!(told(400, true));
@@ -293,18 +265,9 @@ mod tests {
 
     #[test]
     fn a_spend_limit_is_never_retried_and_a_ramp_is() {
-        assert!(!retried(&failed(
-            Some(429),
-            with_code("enforced_spend_limit_reached")
-        )));
-        assert!(!retried(&failed(
-            Some(429),
-            with_code("contract_spend_limit_reached")
-        )));
-        assert!(retried(&failed(
-            Some(429),
-            with_code("ramp_limit_exceeded")
-        )));
+        assert!(!retried(&failed(Some(429), with_code("enforced_spend_limit_reached"))));
+        assert!(!retried(&failed(Some(429), with_code("contract_spend_limit_reached"))));
+        assert!(retried(&failed(Some(429), with_code("ramp_limit_exceeded"))));
     }
 
     #[test]
@@ -326,20 +289,12 @@ mod tests {
     fn a_stated_wait_is_kept_exactly_unless_it_is_absurd() {
         let asked = |seconds| {
             let retry_after = Some(Duration::from_secs(seconds));
-            let error = AttemptError {
-                retry_after,
-                ..with_status(429)
-            };
+            let error = AttemptError { retry_after, ..with_status(429) };
             classify(&failed(Some(429), error), 5, 0.9)
         };
         assert_eq!(asked(37), Next::RetryAfter(Duration::from_secs(37)));
         assert_eq!(asked(600), Next::RetryAfter(WAIT_MAX));
-        assert_eq!(
-            asked(601),
-            Next::Fail {
-                retry_after: Some(Duration::from_secs(601))
-            }
-        );
+        assert_eq!(asked(601), Next::Fail { retry_after: Some(Duration::from_secs(601)) });
     }
 
     #[test]
@@ -353,22 +308,12 @@ mod tests {
         assert_eq!(retry_after(None, date, later), None);
         assert_eq!(retry_after(None, later, None), None);
         for nothing in ["0", "-3", "NaN", "inf", "1e300", "", "soon"] {
-            assert_eq!(
-                retry_after(Some(nothing), Some(nothing), date),
-                None,
-                "{nothing}"
-            );
+            assert_eq!(retry_after(Some(nothing), Some(nothing), date), None, "{nothing}");
         }
     }
 
     fn any_request() -> MessageRequest {
-        MessageRequest::structured(
-            "claude-opus-5-5",
-            10,
-            vec![],
-            "x".into(),
-            serde_json::json!({}),
-        )
+        MessageRequest::structured("claude-opus-5-5", 10, vec![], "x".into(), serde_json::json!({}))
     }
 
     proptest! {

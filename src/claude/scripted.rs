@@ -79,10 +79,7 @@ impl ScriptedClaude {
     }
 
     /// Next, an answer of this JSON.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "tests write json!() in the call"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "tests write json!() in the call")]
     pub fn answer_json(&self, value: serde_json::Value) -> &Self {
         self.answer_text(value.to_string())
     }
@@ -101,10 +98,8 @@ impl ScriptedClaude {
     /// Next, a refusal.
     pub fn refusal(&self) -> &Self {
         self.then(|request| {
-            let details = StopDetails {
-                category: Some("general_harms".to_owned()),
-                explanation: None,
-            };
+            let details =
+                StopDetails { category: Some("general_harms".to_owned()), explanation: None };
             answered(request, None, StopReason::Refusal, Some(details))
         })
     }
@@ -112,10 +107,7 @@ impl ScriptedClaude {
     /// Next, an error with this status; of the headers, the two for retries count.
     pub fn status(&self, status: u16, headers: &[(&str, &str)]) -> &Self {
         let find = |name: &str| {
-            headers
-                .iter()
-                .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                .map(|(_, value)| *value)
+            headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
         };
         let error = AttemptError {
             retry_after: retry_after(find("retry-after-ms"), find("retry-after"), find("date")),
@@ -221,9 +213,7 @@ pub fn answered(
             id: "msg_scripted".to_owned(),
             model: request.model.clone(),
             content: text
-                .map(|text| ContentBlock::Text {
-                    text: text.to_owned(),
-                })
+                .map(|text| ContentBlock::Text { text: text.to_owned() })
                 .into_iter()
                 .collect(),
             stop_reason: Some(stop_reason),
@@ -248,19 +238,13 @@ impl NoPause {
     /// How long each pause would have been.
     #[must_use]
     pub fn waits(&self) -> Vec<Duration> {
-        self.waits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Pause for NoPause {
     fn pause(&self, wait: Duration) -> BoxFuture<'_, ()> {
-        self.waits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(wait);
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner).push(wait);
         Box::pin(std::future::ready(()))
     }
 
@@ -305,11 +289,7 @@ impl CallJournal for MemoryJournal {
         request: &'a MessageRequest,
     ) -> BoxFuture<'a, Result<CallId, JournalError>> {
         let mut rows = self.lock();
-        rows.push(JournalRow {
-            attempt_no,
-            request_hash: request.request_hash(),
-            finished: None,
-        });
+        rows.push(JournalRow { attempt_no, request_hash: request.request_hash(), finished: None });
         let id = CallId(uuid::Uuid::from_u128(rows.len() as u128));
         Box::pin(std::future::ready(Ok(id)))
     }

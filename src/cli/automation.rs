@@ -39,24 +39,18 @@ pub enum AutomationCommand {
 
 /// Runs the command.
 pub async fn run(command: AutomationCommand, settings: &Settings) -> Result<(), Failure> {
-    with_context!(settings, Need::Existing, |context| carry_out(
-        command, &context
-    ))
+    with_context!(settings, Need::Existing, |context| carry_out(command, &context))
 }
 
 async fn carry_out(command: AutomationCommand, context: &Context) -> Result<(), Failure> {
     match command {
         AutomationCommand::On { of, who } => {
             let operation = Operation::Automation { enabled: true };
-            context
-                .perform(&context.workflow(&of)?, operation, &who, None)
-                .await
+            context.perform(&context.workflow(&of)?, operation, &who, None).await
         }
         AutomationCommand::Off { of, who } => {
             let operation = Operation::Automation { enabled: false };
-            context
-                .perform(&context.workflow(&of)?, operation, &who, None)
-                .await
+            context.perform(&context.workflow(&of)?, operation, &who, None).await
         }
         AutomationCommand::Status { of, as_json } => {
             status(context, &context.workflow(&of)?, as_json).await
@@ -78,15 +72,9 @@ async fn status(context: &Context, workflow: &Workflow, as_json: AsJson) -> Resu
     let number = open.map_or(0, |cycle| cycle.number);
     let standing = holds::standing(&mut conn, workflow.workflow_id, number).await?;
     drop(conn);
-    let off = standing
-        .iter()
-        .find(|hold| hold.kind == HoldKind::AutomationOff.as_str());
+    let off = standing.iter().find(|hold| hold.kind == HoldKind::AutomationOff.as_str());
     if as_json.json {
-        let status = Status {
-            workflow: workflow.name(),
-            enabled: off.is_none(),
-            off,
-        };
+        let status = Status { workflow: workflow.name(), enabled: off.is_none(), off };
         return output::say_json(&status);
     }
     output::say(&match off {

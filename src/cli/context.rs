@@ -65,10 +65,7 @@ impl Context {
         database: &Database,
         need: Need,
     ) -> Result<Engine, Failure> {
-        let modest = Settings {
-            connections_max: CONNECTIONS_MAX,
-            ..settings.clone()
-        };
+        let modest = Settings { connections_max: CONNECTIONS_MAX, ..settings.clone() };
         let store = database.connect(&modest, PATIENCE).await?;
         if database.is_owned() || need == Need::MayBegin {
             server::migrate(&store).await?;
@@ -92,20 +89,13 @@ impl Context {
         let all = self.engine.registry.all();
         let names: Vec<&str> = all.iter().map(Workflow::name).collect();
         if let Some(name) = &of.workflow {
-            return all
-                .iter()
-                .find(|known| known.name() == name)
-                .cloned()
-                .ok_or_else(|| {
-                    Failure::not_found(if names.is_empty() {
-                        NO_WORKFLOW.to_owned()
-                    } else {
-                        format!(
-                            "there is no workflow {name:?}; there is {}",
-                            names.join(", ")
-                        )
-                    })
-                });
+            return all.iter().find(|known| known.name() == name).cloned().ok_or_else(|| {
+                Failure::not_found(if names.is_empty() {
+                    NO_WORKFLOW.to_owned()
+                } else {
+                    format!("there is no workflow {name:?}; there is {}", names.join(", "))
+                })
+            });
         }
         match all.as_slice() {
             [] => Err(Failure::not_found(NO_WORKFLOW)),
@@ -129,14 +119,8 @@ impl Context {
         cycle: Option<i64>,
     ) -> Result<(), Failure> {
         let name = who.name();
-        let operator = Operator {
-            name: &name,
-            reason: who.reason.as_deref(),
-            cycle,
-        };
-        let performed = operation
-            .perform(&self.engine, workflow.workflow_id, operator)
-            .await?;
+        let operator = Operator { name: &name, reason: who.reason.as_deref(), cycle };
+        let performed = operation.perform(&self.engine, workflow.workflow_id, operator).await?;
         output::say(&format!("{}.", capitalised(&performed.said)))
     }
 
@@ -158,9 +142,9 @@ pub fn zone(workflow: &Workflow) -> Tz {
 
 fn capitalised(sentence: &str) -> String {
     let mut characters = sentence.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(characters).collect()
-    })
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 /// An engine that operates and reads, and performs no effect.

@@ -77,28 +77,18 @@ pub struct Steer {
 
 /// Runs the command.
 pub async fn run(command: CycleCommand, settings: &Settings) -> Result<(), Failure> {
-    with_context!(settings, Need::Existing, |context| carry_out(
-        command, &context
-    ))
+    with_context!(settings, Need::Existing, |context| carry_out(command, &context))
 }
 
 async fn carry_out(command: CycleCommand, context: &Context) -> Result<(), Failure> {
     let (operation, steer) = match command {
-        CycleCommand::Show {
-            number,
-            of,
-            as_json,
-        } => {
+        CycleCommand::Show { number, of, as_json } => {
             return show(context, &context.workflow(&of)?, number, as_json).await;
         }
         CycleCommand::List { limit, of, as_json } => {
             return list(context, &context.workflow(&of)?, limit, as_json).await;
         }
-        CycleCommand::History {
-            number,
-            of,
-            as_json,
-        } => {
+        CycleCommand::History { number, of, as_json } => {
             return history(context, &context.workflow(&of)?, number, as_json).await;
         }
         CycleCommand::Pause(steer) => (Operation::Pause, steer),
@@ -110,9 +100,7 @@ async fn carry_out(command: CycleCommand, context: &Context) -> Result<(), Failu
         CycleCommand::Step(steer) => (Operation::Step, steer),
     };
     let workflow = context.workflow(&steer.of)?;
-    context
-        .perform(&workflow, operation, &steer.who, steer.number)
-        .await
+    context.perform(&workflow, operation, &steer.who, steer.number).await
 }
 
 fn no_cycle(number: Option<i64>) -> Failure {
@@ -181,11 +169,7 @@ fn model_row(model: &ModelStatus) -> [String; 6] {
         _ => "-".to_owned(),
     };
     let arm = |scored: u32, size: u32| {
-        if size == 0 {
-            "-".to_owned()
-        } else {
-            format!("{scored} of {size} scored")
-        }
+        if size == 0 { "-".to_owned() } else { format!("{scored} of {size} scored") }
     };
     let verdict = model.sentence.clone().or_else(|| model.verdict.clone());
     [
@@ -217,10 +201,7 @@ fn line(row: &CycleRow) -> CycleLine<'_> {
         opened_at: row.opened_at,
         since: row.state_entered_at,
         ended_at: row.ended_at,
-        outcome: state
-            .outcome()
-            .map(|outcome| outcome.models.clone())
-            .unwrap_or_default(),
+        outcome: state.outcome().map(|outcome| outcome.models.clone()).unwrap_or_default(),
     }
 }
 
@@ -237,21 +218,14 @@ async fn list(
     }
     let mut table = output::table(&["cycle", "state", "opened", "ended", "outcome"]);
     for line in lines {
-        let outcome: Vec<String> = line
-            .outcome
-            .iter()
-            .map(|model| format!("{} {}", model.model, model.result))
-            .collect();
+        let outcome: Vec<String> =
+            line.outcome.iter().map(|model| format!("{} {}", model.model, model.result)).collect();
         table.add_row([
             line.cycle.to_string(),
             line.state.to_owned(),
             output::time(line.opened_at, zone(workflow)),
             output::time_or_dash(line.ended_at, zone(workflow)),
-            if outcome.is_empty() {
-                "-".to_owned()
-            } else {
-                outcome.join(", ")
-            },
+            if outcome.is_empty() { "-".to_owned() } else { outcome.join(", ") },
         ]);
     }
     output::say_table(&table, "There is no cycle yet.")

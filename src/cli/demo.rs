@@ -20,10 +20,7 @@ pub struct Demo {
 
 /// Runs the command.
 pub async fn run(command: Demo) -> Result<(), Failure> {
-    let options = crate::demo::Options {
-        exit: command.exit,
-        port: command.port,
-    };
+    let options = crate::demo::Options { exit: command.exit, port: command.port };
     match crate::demo::run(options).await {
         0 => Ok(()),
         _ => Err(Failure::told()),

@@ -48,28 +48,15 @@ struct Finding {
 }
 
 fn good(check: impl Into<String>, said: impl Into<String>) -> Finding {
-    Finding {
-        check: check.into(),
-        health: Health::Good,
-        said: said.into(),
-        remedy: String::new(),
-    }
+    Finding { check: check.into(), health: Health::Good, said: said.into(), remedy: String::new() }
 }
 
 fn note(check: impl Into<String>, said: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding {
-        check: check.into(),
-        health: Health::Note,
-        said: said.into(),
-        remedy: remedy.into(),
-    }
+    Finding { check: check.into(), health: Health::Note, said: said.into(), remedy: remedy.into() }
 }
 
 fn bad(check: impl Into<String>, said: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding {
-        health: Health::Bad,
-        ..note(check, said, remedy)
-    }
+    Finding { health: Health::Bad, ..note(check, said, remedy) }
 }
 
 /// Runs the command.
@@ -109,12 +96,7 @@ fn in_words(findings: &[Finding]) -> String {
             text.push_str(&format!("       {}\n", finding.remedy));
         }
     }
-    let count = |health| {
-        findings
-            .iter()
-            .filter(|finding| finding.health == health)
-            .count()
-    };
+    let count = |health| findings.iter().filter(|finding| finding.health == health).count();
     text.push_str(&format!(
         "\n{} well, {} to note, {} wrong.\n",
         count(Health::Good),
@@ -172,10 +154,7 @@ fn of_workflows(settings: &Settings) -> Vec<Finding> {
 
 fn of_claude(settings: &Settings) -> Option<Finding> {
     Some(match &settings.anthropic_api_key {
-        Some(_) => good(
-            "Claude",
-            format!("a key is set, for {}", settings.anthropic_base_url),
-        ),
+        Some(_) => good("Claude", format!("a key is set, for {}", settings.anthropic_base_url)),
         None => note(
             "Claude",
             "ANTHROPIC_API_KEY is not set: tasks are logged and counted, and learning waits",
@@ -189,11 +168,7 @@ async fn of_database(context: &Context, settings: &Settings) -> Vec<Finding> {
     let before = context.engine.now();
     let mut findings = match schema::server_facts(pool).await {
         Err(error) => {
-            return vec![bad(
-                "database",
-                error.to_string(),
-                "See that PostgreSQL is up.",
-            )];
+            return vec![bad("database", error.to_string(), "See that PostgreSQL is up.")];
         }
         Ok(facts) => of_server(context, &facts, before, context.engine.now()),
     };
@@ -214,24 +189,11 @@ fn of_server(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let major = facts.version_number / 10_000;
-    let said = format!(
-        "PostgreSQL {}, {}, {}",
-        facts.version,
-        facts.encoding,
-        context.database()
-    );
+    let said = format!("PostgreSQL {}, {}, {}", facts.version, facts.encoding, context.database());
     findings.push(if u32::try_from(major).unwrap_or(0) < OLDEST_MAJOR {
-        bad(
-            "database",
-            said,
-            format!("Mathesis needs PostgreSQL {OLDEST_MAJOR} or later."),
-        )
+        bad("database", said, format!("Mathesis needs PostgreSQL {OLDEST_MAJOR} or later."))
     } else if facts.encoding != "UTF8" {
-        bad(
-            "database",
-            said,
-            "Create the database with ENCODING 'UTF8'.",
-        )
+        bad("database", said, "Create the database with ENCODING 'UTF8'.")
     } else if facts.read_only {
         bad(
             "database",
@@ -294,20 +256,16 @@ async fn of_cycle(context: &Context, workflow: &Workflow) -> Vec<Finding> {
     let check = format!("cycle of {}", workflow.name());
     match cycle_status(&context.engine, workflow, None).await {
         Err(error) => vec![bad(check, error.to_string(), "")],
-        Ok(None) => vec![bad(
-            check,
-            "no cycle is open",
-            "Start `mathesis serve`, which opens one.",
-        )],
+        Ok(None) => {
+            vec![bad(check, "no cycle is open", "Start `mathesis serve`, which opens one.")]
+        }
         Ok(Some(status)) if status.holds.is_empty() => vec![good(check, status.sentence)],
         Ok(Some(status)) => status
             .holds
             .iter()
             .map(|hold| {
-                let said = format!(
-                    "cycle {} is held ({}): {}",
-                    status.cycle, hold.code, hold.reason
-                );
+                let said =
+                    format!("cycle {} is held ({}): {}", status.cycle, hold.code, hold.reason);
                 // What a person wanted is no fault; what failed is.
                 match hold.kind.as_str() {
                     "effect_failed" | "config_conflict" => bad(&check, said, &hold.remedy),

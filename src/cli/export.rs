@@ -24,9 +24,7 @@ pub struct Export {
 
 /// Runs the command.
 pub async fn run(command: Export, settings: &Settings) -> Result<(), Failure> {
-    with_context!(settings, Need::Existing, |context| write_all(
-        command, &context
-    ))
+    with_context!(settings, Need::Existing, |context| write_all(command, &context))
 }
 
 async fn write_all(command: Export, context: &Context) -> Result<(), Failure> {

@@ -58,10 +58,7 @@ pub struct Failure {
 
 impl Failure {
     fn new(exit: Exit, message: impl Display) -> Self {
-        Self {
-            exit,
-            message: message.to_string(),
-        }
+        Self { exit, message: message.to_string() }
     }
 
     /// It failed.
@@ -87,10 +84,7 @@ impl Failure {
     /// It failed, and what there was to say stands on the screen already.
     #[must_use]
     pub const fn told() -> Self {
-        Self {
-            exit: Exit::Failed,
-            message: String::new(),
-        }
+        Self { exit: Exit::Failed, message: String::new() }
     }
 
     /// Says it on standard error.
@@ -103,11 +97,7 @@ impl Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let exit = if error.is_transient() {
-            Exit::Unreachable
-        } else {
-            Exit::Failed
-        };
+        let exit = if error.is_transient() { Exit::Unreachable } else { Exit::Failed };
         Self::new(
             exit,
             format!("{error}. Nothing was changed; `mathesis doctor` tells what is wrong"),

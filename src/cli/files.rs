@@ -47,9 +47,7 @@ pub struct FileStanding {
 
 /// Runs the command.
 pub async fn run(command: FilesCommand, settings: &Settings) -> Result<(), Failure> {
-    with_context!(settings, Need::Existing, |context| status(
-        command, &context
-    ))
+    with_context!(settings, Need::Existing, |context| status(command, &context))
 }
 
 async fn status(command: FilesCommand, context: &Context) -> Result<(), Failure> {
@@ -101,11 +99,7 @@ pub async fn standings(
             }
         });
         let (standing, said, needs_a_person) = match expected {
-            None => (
-                "missing",
-                "there is no active version to compare with".to_owned(),
-                true,
-            ),
+            None => ("missing", "there is no active version to compare with".to_owned(), true),
             Some(expected) => {
                 let (folder, model) = (folder.clone(), model.to_owned());
                 let read =
@@ -131,11 +125,7 @@ pub async fn standings(
 
 fn in_words(standing: &Standing) -> (&'static str, String, bool) {
     let names = |files: &[research::ConfigFile]| {
-        files
-            .iter()
-            .map(|file| file.file_name())
-            .collect::<Vec<_>>()
-            .join(" and ")
+        files.iter().map(|file| file.file_name()).collect::<Vec<_>>().join(" and ")
     };
     match standing {
         Standing::InStep => ("in_step", "in step".to_owned(), false),
@@ -144,11 +134,9 @@ fn in_words(standing: &Standing) -> (&'static str, String, bool) {
             format!("{} missing; a running server writes it again", names(files)),
             false,
         ),
-        Standing::Stale => (
-            "stale",
-            "an older version; a running server brings it in step".to_owned(),
-            false,
-        ),
+        Standing::Stale => {
+            ("stale", "an older version; a running server brings it in step".to_owned(), false)
+        }
         Standing::HandEdited(files) => (
             "hand_edited",
             format!(
@@ -158,10 +146,8 @@ fn in_words(standing: &Standing) -> (&'static str, String, bool) {
             true,
         ),
         Standing::HalfWritten { .. } => ("half_written", "a change is under way".to_owned(), false),
-        Standing::Unmarked => (
-            "unmarked",
-            "the active version, not yet written by Mathesis".to_owned(),
-            false,
-        ),
+        Standing::Unmarked => {
+            ("unmarked", "the active version, not yet written by Mathesis".to_owned(), false)
+        }
     }
 }

@@ -71,9 +71,7 @@ enum Line {
 pub async fn run(command: Import, settings: &Settings) -> Result<(), Failure> {
     // The file is opened first: a wrong name should not start a database.
     let (input, length) = open(&command.file)?;
-    with_context!(settings, Need::MayBegin, |context| import(
-        command, input, length, &context
-    ))
+    with_context!(settings, Need::MayBegin, |context| import(command, input, length, &context))
 }
 
 fn open(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
@@ -81,10 +79,7 @@ fn open(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
         return Ok((Box::new(io::stdin()), None));
     }
     let refused = |error: io::Error| {
-        let message = format!(
-            "{} cannot be read: {error}. Nothing was imported",
-            path.display()
-        );
+        let message = format!("{} cannot be read: {error}. Nothing was imported", path.display());
         match error.kind() {
             io::ErrorKind::NotFound => Failure::not_found(message),
             _ => Failure::failed(message),
@@ -110,11 +105,7 @@ async fn import(
     let workflow = context.workflow(&command.of)?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let engine = &context.engine;
-    let begin = if command.learn {
-        TaskLogger::start
-    } else {
-        TaskLogger::start_for_history
-    };
+    let begin = if command.learn { TaskLogger::start } else { TaskLogger::start_for_history };
     let logger = begin(
         engine.store.pool().clone(),
         Arc::clone(&engine.clock),
@@ -191,12 +182,7 @@ async fn take(
     counts.duplicate += to_u64(report.duplicate);
     for rejection in report.rejected {
         let number = numbers.get(rejection.index).copied().unwrap_or_default();
-        reject(
-            counts,
-            number,
-            &format!("{}: {}", rejection.code, rejection.detail),
-            bar,
-        );
+        reject(counts, number, &format!("{}: {}", rejection.code, rejection.detail), bar);
     }
     bar.inc(batch.bytes);
     bar.set_message(format!("{} events", HumanCount(counts.lines)));
@@ -205,10 +191,7 @@ async fn take(
 
 fn parse(line: Line) -> Result<TaskEvent, String> {
     let Line::Text(bytes) = line else {
-        return Err(format!(
-            "text_too_long: the line is longer than {} MiB",
-            LINE_BYTES_MAX >> 20
-        ));
+        return Err(format!("text_too_long: the line is longer than {} MiB", LINE_BYTES_MAX >> 20));
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| format!("invalid_json: {error}"))?;
     parse_event(text).map_err(|error| error.to_string())
@@ -223,10 +206,7 @@ fn reject(counts: &mut Counts, number: u64, detail: &str, bar: &ProgressBar) {
 
 fn tell(counts: &Counts, as_json: AsJson) -> Result<(), Failure> {
     if counts.rejected > REJECTED_SHOWN {
-        eprintln!(
-            "and {} more lines",
-            HumanCount(counts.rejected - REJECTED_SHOWN)
-        );
+        eprintln!("and {} more lines", HumanCount(counts.rejected - REJECTED_SHOWN));
     }
     if as_json.json {
         return output::say_json(counts);
@@ -245,10 +225,7 @@ fn progress(length: Option<u64>, quiet: bool) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let (bar, template) = match length {
-        Some(length) => (
-            ProgressBar::new(length),
-            "{wide_bar} {percent}%  {msg}  {eta} left",
-        ),
+        Some(length) => (ProgressBar::new(length), "{wide_bar} {percent}%  {msg}  {eta} left"),
         None => (ProgressBar::new_spinner(), "{spinner} {bytes}  {msg}"),
     };
     // The templates are constant, so that a wrong one shows as the plain bar and in no other way.
@@ -263,10 +240,7 @@ fn read_batches(input: Box<dyn Read + Send>, batches: &mpsc::Sender<Batch>) -> i
     let mut input = BufReader::new(input);
     let mut number = 0;
     loop {
-        let mut batch = Batch {
-            lines: Vec::new(),
-            bytes: 0,
-        };
+        let mut batch = Batch { lines: Vec::new(), bytes: 0 };
         let mut held = 0;
         let ended = loop {
             let Some((line, bytes)) = read_line(&mut input)? else {
@@ -274,11 +248,7 @@ fn read_batches(input: Box<dyn Read + Send>, batches: &mpsc::Sender<Batch>) -> i
             };
             number += 1;
             batch.bytes += bytes;
-            let line = if number == 1 {
-                without_mark(line)
-            } else {
-                line
-            };
+            let line = if number == 1 { without_mark(line) } else { line };
             if let Line::Text(text) = &line {
                 if text.trim_ascii().is_empty() {
                     continue;
@@ -300,10 +270,7 @@ fn read_batches(input: Box<dyn Read + Send>, batches: &mpsc::Sender<Batch>) -> i
 /// The next line and how many bytes it took; a line beyond the limit is passed over.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<(Line, u64)>> {
     let mut text = Vec::new();
-    let read = input
-        .by_ref()
-        .take(LINE_BYTES_MAX)
-        .read_until(b'\n', &mut text)?;
+    let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut text)?;
     let mut bytes = to_u64(read);
     if read == 0 {
         return Ok(None);

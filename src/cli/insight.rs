@@ -32,12 +32,7 @@ pub async fn run(command: InsightCommand, settings: &Settings) -> Result<(), Fai
 }
 
 async fn list(command: InsightCommand, context: &Context) -> Result<(), Failure> {
-    let InsightCommand::List {
-        cycle,
-        limit,
-        of,
-        as_json,
-    } = command;
+    let InsightCommand::List { cycle, limit, of, as_json } = command;
     let workflow = context.workflow(&of)?;
     let pool = context.engine.store.pool();
     let rows = match cycle {
@@ -63,8 +58,5 @@ async fn list(command: InsightCommand, context: &Context) -> Result<(), Failure>
             output::time(row.created_at, zone(&workflow)),
         ]);
     }
-    output::say_table(
-        &table,
-        "There is no insight yet; the first analysis writes some.",
-    )
+    output::say_table(&table, "There is no insight yet; the first analysis writes some.")
 }

@@ -17,10 +17,7 @@ pub struct Migrate {}
 /// Runs the command.
 pub async fn run(settings: &Settings) -> Result<(), Failure> {
     let context = Context::open(settings, Need::MayBegin).await?;
-    let said = output::say(&format!(
-        "The schema is up to date in {}.",
-        context.database()
-    ));
+    let said = output::say(&format!("The schema is up to date in {}.", context.database()));
     context.close().await;
     said
 }

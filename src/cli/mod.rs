@@ -58,28 +58,13 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 struct Global {
     /// The PostgreSQL to use [env: DATABASE_URL] [default: a private one]
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        help_heading = "Where the data is"
-    )]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Where the data is")]
     database_url: Option<String>,
     /// Where the private PostgreSQL keeps its data [env: MATHESIS_HOME] [default: .mathesis]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FOLDER",
-        help_heading = "Where the data is"
-    )]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Where the data is")]
     home: Option<PathBuf>,
     /// The folder of the workflows [env: MATHESIS_WORKFLOWS] [default: workflows]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FOLDER",
-        help_heading = "Where the data is"
-    )]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Where the data is")]
     workflows: Option<PathBuf>,
 }
 
@@ -144,15 +129,9 @@ pub(crate) struct Who {
 
 impl Who {
     fn name(&self) -> String {
-        let of_environment = || {
-            std::env::var("USER")
-                .or_else(|_| std::env::var("LOGNAME"))
-                .ok()
-        };
+        let of_environment = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
         let given = self.by.clone().or_else(of_environment);
-        given
-            .filter(|name| !name.trim().is_empty())
-            .unwrap_or_else(|| "operator".to_owned())
+        given.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| "operator".to_owned())
     }
 }
 
@@ -168,11 +147,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no failure; clap knows which stream each belongs to.
-            let code = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Done
-            };
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             let _ = error.print();
             return code.into();
         }
@@ -235,11 +210,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
 
 /// Logs go to standard error, so that standard output stays what was asked for.
 fn start_logging(settings: &Settings, serving: bool) -> Result<(), Failure> {
-    let default = if serving {
-        "info,sqlx=warn"
-    } else {
-        "warn,sqlx=error"
-    };
+    let default = if serving { "info,sqlx=warn" } else { "warn,sqlx=error" };
     let wanted = settings.log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(wanted).map_err(|error| {
         Failure::usage(format!(

@@ -72,9 +72,7 @@ pub fn table(headings: &[&str]) -> Table {
 /// A time in the workflow's zone, to the second.
 #[must_use]
 pub fn time(at: DateTime<Utc>, zone: Tz) -> String {
-    at.with_timezone(&zone)
-        .format("%Y-%m-%d %H:%M:%S %Z")
-        .to_string()
+    at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 /// A time that may not have come yet.
@@ -94,11 +92,7 @@ pub fn or_dash<T: ToString>(value: Option<T>) -> String {
 pub fn brief(text: &str, chars_max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     let cut: String = line.chars().take(chars_max).collect();
-    if cut.len() < text.trim_end().len() {
-        format!("{cut}…")
-    } else {
-        cut
-    }
+    if cut.len() < text.trim_end().len() { format!("{cut}…") } else { cut }
 }
 
 /// Writes text to standard output. A reader that has gone away (`| head`) is no failure.
@@ -107,13 +101,9 @@ pub fn brief(text: &str, chars_max: usize) -> String {
 /// When it cannot be written for another reason.
 pub fn say(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| {
-        if text.ends_with('\n') {
-            Ok(())
-        } else {
-            out.write_all(b"\n")
-        }
-    });
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
     finished(written.and_then(|()| out.flush()))
 }
 
@@ -124,9 +114,9 @@ pub fn say(text: &str) -> Result<(), Failure> {
 pub fn say_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     match serde_json::to_string_pretty(value) {
         Ok(json) => say(&json),
-        Err(error) => Err(Failure::failed(format!(
-            "the answer could not be written as JSON: {error}"
-        ))),
+        Err(error) => {
+            Err(Failure::failed(format!("the answer could not be written as JSON: {error}")))
+        }
     }
 }
 
@@ -138,11 +128,8 @@ pub fn say_table(table: &Table, nothing: &str) -> Result<(), Failure> {
     if table.is_empty() {
         return say(nothing);
     }
-    let text: String = table
-        .to_string()
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect();
+    let text: String =
+        table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect();
     say(&text)
 }
 
@@ -152,9 +139,9 @@ pub fn say_table(table: &Table, nothing: &str) -> Result<(), Failure> {
 /// Every other error of writing.
 pub fn finished(written: io::Result<()>) -> Result<(), Failure> {
     match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(format!(
-            "standard output could not be written: {error}"
-        ))),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("standard output could not be written: {error}")))
+        }
         _ => Ok(()),
     }
 }

@@ -61,13 +61,8 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
 
 fn greet(server: &Server) -> Result<(), Failure> {
     let address = server.address();
-    let names: Vec<String> = server
-        .engine()
-        .registry
-        .all()
-        .iter()
-        .map(|workflow| workflow.name().to_owned())
-        .collect();
+    let names: Vec<String> =
+        server.engine().registry.all().iter().map(|workflow| workflow.name().to_owned()).collect();
     tracing::info!(
         http.address = %address,
         http.open = server.is_open(),

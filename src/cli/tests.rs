@@ -30,18 +30,10 @@ fn describe(command: &Command, path: &str, is_root: bool, page: &mut String) {
         }
     }
     let help = shown.render_long_help().to_string();
-    let help: String = help
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect();
+    let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     write!(page, "## `{path}`\n\n```text\n{}\n```\n\n", help.trim_end()).unwrap();
     for subcommand in command.get_subcommands() {
-        describe(
-            subcommand,
-            &format!("{path} {}", subcommand.get_name()),
-            false,
-            page,
-        );
+        describe(subcommand, &format!("{path} {}", subcommand.get_name()), false, page);
     }
 }
 
@@ -53,10 +45,7 @@ fn the_command_reference_is_what_the_commands_say() {
         std::fs::write(path, &wanted).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        written == wanted,
-        "docs/cli.md is stale; `MATHESIS_BLESS=1 cargo test` rewrites it"
-    );
+    assert!(written == wanted, "docs/cli.md is stale; `MATHESIS_BLESS=1 cargo test` rewrites it");
 }
 
 #[test]

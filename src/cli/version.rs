@@ -60,9 +60,7 @@ pub enum VersionCommand {
 
 /// Runs the command.
 pub async fn run(command: VersionCommand, settings: &Settings) -> Result<(), Failure> {
-    with_context!(settings, Need::Existing, |context| carry_out(
-        command, &context
-    ))
+    with_context!(settings, Need::Existing, |context| carry_out(command, &context))
 }
 
 async fn carry_out(command: VersionCommand, context: &Context) -> Result<(), Failure> {
@@ -70,22 +68,12 @@ async fn carry_out(command: VersionCommand, context: &Context) -> Result<(), Fai
         VersionCommand::List { model, of, as_json } => {
             list(context, &context.workflow(&of)?, model.as_deref(), as_json).await
         }
-        VersionCommand::Show {
-            model,
-            version,
-            of,
-            as_json,
-        } => {
+        VersionCommand::Show { model, version, of, as_json } => {
             let workflow = context.workflow(&of)?;
             let found = find(context, &workflow, &model, version).await?;
             show(&found, &workflow, as_json)
         }
-        VersionCommand::Diff {
-            model,
-            from,
-            to,
-            of,
-        } => {
+        VersionCommand::Diff { model, from, to, of } => {
             let workflow = context.workflow(&of)?;
             let old = find(context, &workflow, &model, from).await?;
             let new = find(context, &workflow, &model, to).await?;
@@ -97,12 +85,7 @@ async fn carry_out(command: VersionCommand, context: &Context) -> Result<(), Fai
             }
             output::say(&coloured(&diff))
         }
-        VersionCommand::Rollback {
-            model,
-            version,
-            of,
-            who,
-        } => {
+        VersionCommand::Rollback { model, version, of, who } => {
             let workflow = context.workflow(&of)?;
             let operation = Operation::Rollback { model, to: version };
             context.perform(&workflow, operation, &who, None).await
@@ -157,8 +140,7 @@ async fn list(
             head.model_name.clone(),
             format!("{}{mark}", head.version),
             output::or_dash(head.parent_version),
-            head.a_b_test_score
-                .map_or_else(|| "-".to_owned(), |score| format!("{score:.2}")),
+            head.a_b_test_score.map_or_else(|| "-".to_owned(), |score| format!("{score:.2}")),
             output::or_dash(head.tasks_tested),
             output::or_dash(head.cycle),
             output::time(head.created_at, zone(workflow)),
@@ -174,9 +156,9 @@ fn show(version: &Version, workflow: &Workflow, as_json: AsJson) -> Result<(), F
         return output::say_json(version);
     }
     let mark = if version.is_active { ", active" } else { "" };
-    let parent = version.parent_version.map_or_else(String::new, |parent| {
-        format!(", made from version {parent}")
-    });
+    let parent = version
+        .parent_version
+        .map_or_else(String::new, |parent| format!(", made from version {parent}"));
     let test = match (version.a_b_test_score, version.tasks_tested) {
         (Some(score), Some(tasks)) => format!("\nTested on {tasks} tasks, mean score {score:.2}"),
         _ => String::new(),

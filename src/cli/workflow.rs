@@ -68,10 +68,7 @@ fn check(path: &Path) -> Result<(), Failure> {
     for definition in &definitions {
         let models = definition.models.len();
         let plural = if models == 1 { "" } else { "s" };
-        output::say(&format!(
-            "{}: well, {models} model{plural}",
-            definition.name
-        ))?;
+        output::say(&format!("{}: well, {models} model{plural}", definition.name))?;
     }
     Ok(())
 }
@@ -85,17 +82,10 @@ fn read(path: &Path) -> Result<Vec<Definition>, Failure> {
         )));
     }
     let of_one = path.join(DEFINITION_FILE).exists();
-    let read = if of_one {
-        load(path).map(|one| vec![one])
-    } else {
-        load_all(path)
-    };
+    let read = if of_one { load(path).map(|one| vec![one]) } else { load_all(path) };
     let definitions = read.map_err(|errors| Failure::failed(listed(&errors)))?;
     if definitions.is_empty() {
-        return Err(Failure::not_found(format!(
-            "{} holds no workflow",
-            path.display()
-        )));
+        return Err(Failure::not_found(format!("{} holds no workflow", path.display())));
     }
     Ok(definitions)
 }
@@ -112,10 +102,7 @@ fn listed(errors: &DefinitionErrors) -> String {
 
 fn show(name: Option<&str>, json: bool, workflows: &Path) -> Result<(), Failure> {
     let definitions = read(workflows)?;
-    let names: Vec<&str> = definitions
-        .iter()
-        .map(|known| known.name.as_str())
-        .collect();
+    let names: Vec<&str> = definitions.iter().map(|known| known.name.as_str()).collect();
     let definition = match (name, definitions.as_slice()) {
         (None, [only]) => only,
         (None, _) => {
@@ -124,19 +111,14 @@ fn show(name: Option<&str>, json: bool, workflows: &Path) -> Result<(), Failure>
                 names.join(", ")
             )));
         }
-        (Some(name), all) => all
-            .iter()
-            .find(|known| known.name.as_str() == name)
-            .ok_or_else(|| {
+        (Some(name), all) => {
+            all.iter().find(|known| known.name.as_str() == name).ok_or_else(|| {
                 Failure::not_found(format!(
                     "there is no workflow {name:?}; there is {}",
                     names.join(", ")
                 ))
-            })?,
+            })?
+        }
     };
-    if json {
-        output::say_json(definition)
-    } else {
-        output::say(&definition.describe())
-    }
+    if json { output::say_json(definition) } else { output::say(&definition.describe()) }
 }

@@ -73,11 +73,7 @@ pub fn transition_table() -> String {
                 let word = if to == from { "stays" } else { to.title() };
                 word.to_owned()
             }));
-            if words.is_empty() {
-                "–".to_owned()
-            } else {
-                words
-            }
+            if words.is_empty() { "–".to_owned() } else { words }
         });
         lines.push(table_row(std::iter::once(code(event.as_str())).chain(row)));
     }
@@ -132,19 +128,9 @@ fn state_table() -> String {
             .filter(|&kind| kind != EffectKind::RollBack)
             .collect();
         let words = joined(kinds.iter().map(|kind| code(kind.as_str())));
-        if words.is_empty() {
-            "nothing".to_owned()
-        } else {
-            words
-        }
+        if words.is_empty() { "nothing".to_owned() } else { words }
     };
-    let head = [
-        "state",
-        "means",
-        "carries",
-        "asked on entering",
-        "asked while in it",
-    ];
+    let head = ["state", "means", "carries", "asked on entering", "asked while in it"];
     let mut lines = table_head(head.map(str::to_owned));
     for &name in StateName::ALL {
         lines.push(table_row([
@@ -161,10 +147,7 @@ fn state_table() -> String {
 fn event_table() -> String {
     let mut lines = table_head(["event", "happened when"].map(str::to_owned));
     for &name in EventName::ALL {
-        lines.push(table_row([
-            code(name.as_str()),
-            happened_when(name).to_owned(),
-        ]));
+        lines.push(table_row([code(name.as_str()), happened_when(name).to_owned()]));
     }
     in_lines(&lines)
 }
@@ -177,20 +160,14 @@ fn carries(name: StateName) -> String {
         .flat_map(stored_fields)
         .collect();
     let words = joined(fields.iter().map(|field| code(field)));
-    if words.is_empty() {
-        "nothing".to_owned()
-    } else {
-        words
-    }
+    if words.is_empty() { "nothing".to_owned() } else { words }
 }
 
 fn stored_fields(state: &State) -> Vec<String> {
     match serde_json::to_value(state) {
-        Ok(Value::Object(fields)) => fields
-            .into_iter()
-            .map(|(field, _)| field)
-            .filter(|field| field != "name")
-            .collect(),
+        Ok(Value::Object(fields)) => {
+            fields.into_iter().map(|(field, _)| field).filter(|field| field != "name").collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -57,11 +57,7 @@ pub fn step(
     machine.handle_with_context(&Input::Restore(&snapshot.state), &mut turn);
     machine.handle_with_context(&Input::Happened(event), &mut turn);
     if let Some(why) = turn.refusal {
-        return Err(InvalidTransition {
-            state: snapshot.state.name(),
-            event: event.name(),
-            why,
-        });
+        return Err(InvalidTransition { state: snapshot.state.name(), event: event.name(), why });
     }
     let state = match machine.state() {
         Node::At(state) => state.clone(),
@@ -70,12 +66,7 @@ pub fn step(
     if state.name() != snapshot.state.name() && state.name().is_terminal() {
         turn.effects.push(Effect::OpenNextCycle);
     }
-    let next = Snapshot {
-        seq: snapshot.seq + 1,
-        without: turn.without,
-        state,
-        ..snapshot.clone()
-    };
+    let next = Snapshot { seq: snapshot.seq + 1, without: turn.without, state, ..snapshot.clone() };
     Ok((next, turn.effects))
 }
 
@@ -112,9 +103,7 @@ impl Turn<'_> {
 
     fn outcome(&self, verdicts: &[ModelVerdict]) -> Outcome {
         let mut outcome = Outcome::of(verdicts);
-        outcome
-            .models
-            .extend(Outcome::without_candidates(&self.without).models);
+        outcome.models.extend(Outcome::without_candidates(&self.without).models);
         outcome
     }
 }
@@ -160,16 +149,12 @@ fn dispatch(state: &mut State, event: &Event, turn: &mut Turn<'_>) -> Next {
         State::Testing { experiments } => testing(experiments, event, turn),
         State::Deciding { verdicts } => deciding(verdicts, event, turn),
         State::Applying { verdicts, .. } => applying(verdicts, event, turn),
-        State::Probation {
-            verdicts,
-            on_probation,
-        } => probation(verdicts, on_probation, event, turn),
-        State::Reverting {
-            verdicts,
-            kept,
-            cancelled_because,
-            ..
-        } => reverting(verdicts, kept, cancelled_because.as_deref(), event, turn),
+        State::Probation { verdicts, on_probation } => {
+            probation(verdicts, on_probation, event, turn)
+        }
+        State::Reverting { verdicts, kept, cancelled_because, .. } => {
+            reverting(verdicts, kept, cancelled_because.as_deref(), event, turn)
+        }
         State::Applied { .. }
         | State::Rejected { .. }
         | State::RolledBack { .. }
@@ -188,9 +173,7 @@ fn collecting(event: &Event, turn: &mut Turn<'_>) -> Next {
         }
         Event::TriggerReached { window } => {
             turn.wants(Effect::Analyze);
-            to(State::Analyzing {
-                window: window.clone(),
-            })
+            to(State::Analyzing { window: window.clone() })
         }
         _ => before_testing(event, turn),
     }
@@ -200,10 +183,7 @@ fn analyzing(window_tasks: u32, event: &Event, turn: &mut Turn<'_>) -> Next {
     match event {
         Event::AnalysisFinished { insights } => {
             turn.wants(Effect::Generate);
-            let analysis = AnalysisSummary {
-                tasks: window_tasks,
-                insights: *insights,
-            };
+            let analysis = AnalysisSummary { tasks: window_tasks, insights: *insights };
             to(State::Generating { analysis })
         }
         _ => before_testing(event, turn),
@@ -212,33 +192,21 @@ fn analyzing(window_tasks: u32, event: &Event, turn: &mut Turn<'_>) -> Next {
 
 fn generating(event: &Event, turn: &mut Turn<'_>) -> Next {
     match event {
-        Event::CandidatesGenerated {
-            experiments,
-            without,
-        } => {
+        Event::CandidatesGenerated { experiments, without } => {
             if named_twice(experiments, without) {
                 return turn.refuse("a model is named twice");
             }
-            if experiments
-                .iter()
-                .any(|e| e.decision.is_some() || e.dropped.is_some())
-            {
+            if experiments.iter().any(|e| e.decision.is_some() || e.dropped.is_some()) {
                 return turn.refuse("an experiment comes with a verdict before its test");
             }
             turn.without.clone_from(without);
             if experiments.is_empty() {
-                return to(State::Rejected {
-                    outcome: turn.outcome(&[]),
-                });
+                return to(State::Rejected { outcome: turn.outcome(&[]) });
             }
             if turn.rules.approval == Approval::BeforeTest {
-                turn.wants(Effect::AwaitApproval {
-                    stage: ApprovalStage::BeforeTest,
-                });
+                turn.wants(Effect::AwaitApproval { stage: ApprovalStage::BeforeTest });
             }
-            to(State::Testing {
-                experiments: experiments.clone(),
-            })
+            to(State::Testing { experiments: experiments.clone() })
         }
         _ => before_testing(event, turn),
     }
@@ -254,10 +222,9 @@ fn named_twice(experiments: &[Experiment], without: &[NoCandidate]) -> bool {
 /// What every state before Testing accepts beside its own event.
 fn before_testing(event: &Event, turn: &mut Turn<'_>) -> Next {
     match event {
-        Event::CancelRequested { reason } => to(State::Cancelled {
-            outcome: turn.outcome(&[]),
-            reason: reason.clone(),
-        }),
+        Event::CancelRequested { reason } => {
+            to(State::Cancelled { outcome: turn.outcome(&[]), reason: reason.clone() })
+        }
         Event::RollbackRequested { .. } => roll_back(event, turn),
         // The generation asks the workflow's definition of the day, so there is nothing to note.
         Event::ModelRetired { .. } => Handled,
@@ -268,11 +235,7 @@ fn before_testing(event: &Event, turn: &mut Turn<'_>) -> Next {
 /// Asks for the rollback itself; what it means for the model's test is the caller's.
 fn roll_back(event: &Event, turn: &mut Turn<'_>) -> Next {
     if let Event::RollbackRequested { model, from, to } = event {
-        let change = Adoption {
-            model: model.clone(),
-            from: *from,
-            to: *to,
-        };
+        let change = Adoption { model: model.clone(), from: *from, to: *to };
         turn.wants(Effect::RollBack { change });
     }
     Handled
@@ -292,29 +255,19 @@ fn deciding(verdicts: &mut [ModelVerdict], event: &Event, turn: &mut Turn<'_>) -
         Event::VerdictsSettled => {
             let adoptions = standing_adoptions(verdicts);
             if adoptions.is_empty() {
-                return to(State::Rejected {
-                    outcome: turn.outcome(verdicts),
-                });
+                return to(State::Rejected { outcome: turn.outcome(verdicts) });
             }
-            turn.wants(Effect::Apply {
-                adoptions: adoptions.clone(),
-            });
-            to(State::Applying {
-                verdicts: verdicts.to_vec(),
-                adoptions,
-            })
+            turn.wants(Effect::Apply { adoptions: adoptions.clone() });
+            to(State::Applying { verdicts: verdicts.to_vec(), adoptions })
         }
         Event::CandidatesRefused { models } => {
-            let refused = drop_adoptions(verdicts, Reason::Refused, |model| {
-                names_model(models, model)
-            });
+            let refused =
+                drop_adoptions(verdicts, Reason::Refused, |model| names_model(models, model));
             if refused == 0 {
                 return turn.refuse("no adopted candidate of those models waits for approval");
             }
             if standing_adoptions(verdicts).is_empty() {
-                return to(State::Rejected {
-                    outcome: turn.outcome(verdicts),
-                });
+                return to(State::Rejected { outcome: turn.outcome(verdicts) });
             }
             Handled
         }
@@ -331,11 +284,7 @@ fn names_model(models: &[String], model: &str) -> bool {
 }
 
 fn standing_adoptions(verdicts: &[ModelVerdict]) -> Vec<Adoption> {
-    verdicts
-        .iter()
-        .filter(|verdict| verdict.stands_adopted())
-        .map(ModelVerdict::adoption)
-        .collect()
+    verdicts.iter().filter(|verdict| verdict.stands_adopted()).map(ModelVerdict::adoption).collect()
 }
 
 fn drop_adoptions(

@@ -48,10 +48,7 @@ impl Outcome {
     /// The outcome of a cycle in which no model got a candidate.
     #[must_use]
     pub fn without_candidates(without: &[NoCandidate]) -> Self {
-        let models = without
-            .iter()
-            .map(ModelOutcome::without_candidate)
-            .collect();
+        let models = without.iter().map(ModelOutcome::without_candidate).collect();
         Self { models }
     }
 

@@ -93,14 +93,7 @@ impl Snapshot {
     /// A fresh cycle in Collecting, before its first event.
     #[must_use]
     pub const fn open(cycle: i64, rules: Rules) -> Self {
-        Self {
-            format: FORMAT,
-            cycle,
-            seq: 0,
-            rules,
-            without: Vec::new(),
-            state: State::Collecting,
-        }
+        Self { format: FORMAT, cycle, seq: 0, rules, without: Vec::new(), state: State::Collecting }
     }
 
     /// Reads a stored snapshot, upcasting older formats.
@@ -108,15 +101,9 @@ impl Snapshot {
     /// # Errors
     /// [`SnapshotError`] when the JSON is of a newer format or of none that is known.
     pub fn from_json(value: Value) -> Result<Self, SnapshotError> {
-        let format = value
-            .get("format")
-            .and_then(Value::as_u64)
-            .ok_or(SnapshotError::NoFormat)?;
+        let format = value.get("format").and_then(Value::as_u64).ok_or(SnapshotError::NoFormat)?;
         if format > u64::from(FORMAT) {
-            return Err(SnapshotError::FromTheFuture {
-                found: format,
-                known: FORMAT,
-            });
+            return Err(SnapshotError::FromTheFuture { found: format, known: FORMAT });
         }
         let current = upcast(format, value);
         serde_json::from_value(current).map_err(|cause| SnapshotError::Malformed { format, cause })
@@ -129,9 +116,7 @@ fn upcast(format: u64, mut value: Value) -> Value {
     if format == 0
         && let Some(object) = value.as_object_mut()
     {
-        object
-            .entry("without")
-            .or_insert_with(|| Value::Array(Vec::new()));
+        object.entry("without").or_insert_with(|| Value::Array(Vec::new()));
         object.insert("format".to_owned(), Value::from(FORMAT));
     }
     value

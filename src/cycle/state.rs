@@ -208,11 +208,7 @@ impl ModelVerdict {
     /// The change of versions that carrying this verdict out means.
     #[must_use]
     pub fn adoption(&self) -> Adoption {
-        Adoption {
-            model: self.model.clone(),
-            from: self.control,
-            to: self.candidate,
-        }
+        Adoption { model: self.model.clone(), from: self.control, to: self.candidate }
     }
 }
 
@@ -288,10 +284,7 @@ impl StateName {
     /// True for the four states that a cycle never leaves.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        matches!(
-            self,
-            Self::Applied | Self::Rejected | Self::RolledBack | Self::Cancelled
-        )
+        matches!(self, Self::Applied | Self::Rejected | Self::RolledBack | Self::Cancelled)
     }
 
     /// The state's name as a person reads it.

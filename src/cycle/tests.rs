@@ -24,19 +24,13 @@ struct Cycle {
 
 impl Cycle {
     fn open(guard: Guard, approval: Approval) -> Self {
-        Self {
-            snapshot: Snapshot::open(7, rules(guard, approval)),
-            effects: Vec::new(),
-        }
+        Self { snapshot: Snapshot::open(7, rules(guard, approval)), effects: Vec::new() }
     }
 
     fn standing_at(state: State, rules: Rules) -> Self {
         let mut snapshot = Snapshot::open(7, rules);
         snapshot.state = state;
-        Self {
-            snapshot,
-            effects: Vec::new(),
-        }
+        Self { snapshot, effects: Vec::new() }
     }
 
     /// In Testing, with one experiment a model.
@@ -95,11 +89,7 @@ impl Cycle {
 fn rules(guard: Guard, approval: Approval) -> Rules {
     Rules {
         trigger_tasks: 50,
-        gate: GateRules {
-            threshold_basis_points: 1000,
-            scores_per_arm_min: 8,
-            score_max: 10,
-        },
+        gate: GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 },
         guard,
         retain_basis_points: 500,
         probation_scores_per_arm_min: 8,
@@ -108,9 +98,7 @@ fn rules(guard: Guard, approval: Approval) -> Rules {
 }
 
 fn trigger() -> Event {
-    Event::TriggerReached {
-        window: Window { tasks: 50 },
-    }
+    Event::TriggerReached { window: Window { tasks: 50 } }
 }
 
 fn analysed() -> Event {
@@ -145,10 +133,7 @@ fn look(model: &str, candidate_total: u16) -> Event {
     };
     Event::LookTaken {
         model: model.to_owned(),
-        look: Look {
-            blocks: (0..5).map(block).collect(),
-            missed: ByArm::default(),
-        },
+        look: Look { blocks: (0..5).map(block).collect(), missed: ByArm::default() },
     }
 }
 
@@ -165,14 +150,8 @@ fn probation_look(model: &str, candidate_total: u64, count: u64) -> Event {
     let sum = |total, count| Sum { total, count };
     Event::ProbationLookTaken {
         model: model.to_owned(),
-        pooled: ByArm {
-            control: sum(175, 25),
-            candidate: sum(candidate_total, 25),
-        },
-        probation: ByArm {
-            control: sum(7 * count, count),
-            candidate: sum(7 * count, count),
-        },
+        pooled: ByArm { control: sum(175, 25), candidate: sum(candidate_total, 25) },
+        probation: ByArm { control: sum(7 * count, count), candidate: sum(7 * count, count) },
     }
 }
 
@@ -191,62 +170,39 @@ fn undecided_look(model: &str) -> Event {
 }
 
 fn settled(model: &str, keep: bool) -> Event {
-    Event::ProbationSettled {
-        model: model.to_owned(),
-        keep,
-    }
+    Event::ProbationSettled { model: model.to_owned(), keep }
 }
 
 fn refused(models: &[&str]) -> Event {
-    Event::CandidatesRefused {
-        models: models.iter().map(|&model| model.to_owned()).collect(),
-    }
+    Event::CandidatesRefused { models: models.iter().map(|&model| model.to_owned()).collect() }
 }
 
 fn rollback(model: &str) -> Event {
-    Event::RollbackRequested {
-        model: model.to_owned(),
-        from: 4,
-        to: 1,
-    }
+    Event::RollbackRequested { model: model.to_owned(), from: 4, to: 1 }
 }
 
 fn rolls_back(model: &str) -> Effect {
-    Effect::RollBack {
-        change: change(model, 4, 1),
-    }
+    Effect::RollBack { change: change(model, 4, 1) }
 }
 
 fn retired(model: &str) -> Event {
-    Event::ModelRetired {
-        model: model.to_owned(),
-    }
+    Event::ModelRetired { model: model.to_owned() }
 }
 
 fn cancelled() -> Event {
-    Event::CancelRequested {
-        reason: "the judge was wrong".to_owned(),
-    }
+    Event::CancelRequested { reason: "the judge was wrong".to_owned() }
 }
 
 fn change(model: &str, from: i32, to: i32) -> Adoption {
-    Adoption {
-        model: model.to_owned(),
-        from,
-        to,
-    }
+    Adoption { model: model.to_owned(), from, to }
 }
 
 fn applies(models: &[&str]) -> Effect {
-    Effect::Apply {
-        adoptions: models.iter().map(|model| change(model, 3, 4)).collect(),
-    }
+    Effect::Apply { adoptions: models.iter().map(|model| change(model, 3, 4)).collect() }
 }
 
 fn reverts(models: &[&str]) -> Effect {
-    Effect::Revert {
-        reverts: models.iter().map(|model| change(model, 4, 3)).collect(),
-    }
+    Effect::Revert { reverts: models.iter().map(|model| change(model, 4, 3)).collect() }
 }
 
 const fn asks(stage: ApprovalStage) -> Effect {

@@ -107,35 +107,22 @@ pub const COLOURS: usize = 6;
 /// Places the lines; none where there is nothing to draw.
 #[must_use]
 pub fn draw(plot: &Plot<'_>) -> Option<Chart> {
-    let all = || {
-        plot.series
-            .iter()
-            .flat_map(|series| &series.points)
-            .filter(|point| point.count > 0.0)
-    };
+    let all =
+        || plot.series.iter().flat_map(|series| &series.points).filter(|point| point.count > 0.0);
     let first = all().map(|point| point.day).min()?;
     let last = all().map(|point| point.day).max()?;
     let days = (last - first).num_days();
     let pooled = days + 1 >= POOLED_FROM_DAYS;
     // The axis fits the lines; a single day that lies beyond it is left out, not moved.
-    let (low, high, step) = axis(
-        plot.series.iter().flat_map(|series| values(series, pooled)),
-        plot.limits,
-    );
+    let (low, high, step) =
+        axis(plot.series.iter().flat_map(|series| values(series, pooled)), plot.limits);
     let rows = MARK_ROWS.min(plot.marks.len());
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a handful of rows, a few thousand days"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a handful of rows, a few thousand days")]
     let (top, span) = (TOP + MARK_ROW * rows as f64, days.max(1) as f64);
     let (right, bottom) = (plot.width - RIGHT, plot.height - BOTTOM);
     #[expect(clippy::cast_precision_loss, reason = "a few thousand days")]
     let x = |day: NaiveDate| {
-        let along = if days == 0 {
-            0.5
-        } else {
-            (day - first).num_days() as f64 / span
-        };
+        let along = if days == 0 { 0.5 } else { (day - first).num_days() as f64 / span };
         tidy((right - LEFT).mul_add(along, LEFT))
     };
     let y = |value: f64| tidy((bottom - top).mul_add(-(value - low) / (high - low), bottom));
@@ -157,12 +144,7 @@ pub fn draw(plot: &Plot<'_>) -> Option<Chart> {
         top,
         bottom,
         ticks: ticks(low, high, step)
-            .map(|value| Label {
-                x: LEFT - 8.0,
-                y: y(value),
-                text: short(value),
-                anchor: "end",
-            })
+            .map(|value| Label { x: LEFT - 8.0, y: y(value), text: short(value), anchor: "end" })
             .collect(),
         days: day_labels(first, last, plot.width, &x, plot.height - 6.0),
         lines,
@@ -202,13 +184,11 @@ fn line(
 /// The line's values: each measured day's own mean, or the mean of the week up to it.
 fn values(series: &Series, pooled: bool) -> impl Iterator<Item = f64> {
     let measured = series.points.iter().filter(|point| point.count > 0.0);
-    measured.map(move |point| {
-        if pooled {
-            pool(&series.points, point.day)
-        } else {
-            point.sum / point.count
-        }
-    })
+    measured.map(
+        move |point| {
+            if pooled { pool(&series.points, point.day) } else { point.sum / point.count }
+        },
+    )
 }
 
 /// The mean over the days up to and with `day`.
@@ -216,9 +196,7 @@ fn pool(points: &[Point], day: NaiveDate) -> f64 {
     let (sum, count) = points
         .iter()
         .filter(|point| (0..POOLED_DAYS).contains(&(day - point.day).num_days()))
-        .fold((0.0, 0.0), |(sum, count), point| {
-            (sum + point.sum, count + point.count)
-        });
+        .fold((0.0, 0.0), |(sum, count), point| (sum + point.sum, count + point.count));
     sum / count
 }
 
@@ -264,11 +242,7 @@ fn day_labels(
     let labels = if width < 500.0 { 3 } else { 5 }.min(days + 1);
     (0..labels)
         .filter_map(|index| {
-            let offset = if labels == 1 {
-                0
-            } else {
-                days * index / (labels - 1)
-            };
+            let offset = if labels == 1 { 0 } else { days * index / (labels - 1) };
             let day = first.checked_add_signed(chrono::Duration::days(offset))?;
             let anchor = match index {
                 _ if labels == 1 => "middle",
@@ -276,12 +250,7 @@ fn day_labels(
                 _ if index == labels - 1 => "end",
                 _ => "middle",
             };
-            Some(Label {
-                x: x(day),
-                y,
-                text: day.format("%-d %b").to_string(),
-                anchor,
-            })
+            Some(Label { x: x(day), y, text: day.format("%-d %b").to_string(), anchor })
         })
         .collect()
 }
@@ -293,9 +262,7 @@ fn mark_labels(
     last: NaiveDate,
     x: &impl Fn(NaiveDate) -> f64,
 ) -> Vec<Label> {
-    let shown = marks
-        .iter()
-        .filter(|mark| (first..=last).contains(&mark.day));
+    let shown = marks.iter().filter(|mark| (first..=last).contains(&mark.day));
     (0_u8..3)
         .cycle()
         .zip(shown)
@@ -303,12 +270,7 @@ fn mark_labels(
             let x = x(mark.day);
             let y = MARK_ROW.mul_add(f64::from(row), TOP - 2.0);
             let anchor = if x > LEFT + 100.0 { "end" } else { "start" };
-            Label {
-                x,
-                y,
-                text: mark.label.clone(),
-                anchor,
-            }
+            Label { x, y, text: mark.label.clone(), anchor }
         })
         .collect()
 }
@@ -332,25 +294,12 @@ fn describe(series: &[Series], first: NaiveDate, last: NaiveDate, pooled: bool) 
             ))
         })
         .collect();
-    let how = if pooled {
-        " Dots are days, lines the mean of seven days."
-    } else {
-        ""
-    };
-    format!(
-        "{} to {}. {}.{how}",
-        words::day(first),
-        words::day(last),
-        lines.join("; ")
-    )
+    let how = if pooled { " Dots are days, lines the mean of seven days." } else { "" };
+    format!("{} to {}. {}.{how}", words::day(first), words::day(last), lines.join("; "))
 }
 
 fn short(value: f64) -> String {
-    if (value - value.round()).abs() < 0.01 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.1}")
-    }
+    if (value - value.round()).abs() < 0.01 { format!("{value:.0}") } else { format!("{value:.1}") }
 }
 
 fn tidy(place: f64) -> f64 {
@@ -379,36 +328,21 @@ mod tests {
     }
 
     fn series(points: Vec<Point>) -> Series {
-        Series {
-            label: "nano".to_owned(),
-            points,
-        }
+        Series { label: "nano".to_owned(), points }
     }
 
     #[test]
     fn nothing_measured_is_no_chart() {
         assert_eq!(draw(&plot(&[], &[])), None);
-        let unscored = [series(vec![Point {
-            day: day(0),
-            sum: 0.0,
-            count: 0.0,
-        }])];
+        let unscored = [series(vec![Point { day: day(0), sum: 0.0, count: 0.0 }])];
         assert_eq!(draw(&plot(&unscored, &[])), None);
     }
 
     #[test]
     fn a_line_of_many_days_pools_a_week_by_its_counts() {
         let points = [
-            Point {
-                day: day(0),
-                sum: 9.0,
-                count: 9.0,
-            },
-            Point {
-                day: day(6),
-                sum: 10.0,
-                count: 1.0,
-            },
+            Point { day: day(0), sum: 9.0, count: 9.0 },
+            Point { day: day(6), sum: 10.0, count: 1.0 },
         ];
         assert_eq!((pool(&points, day(6)), pool(&points, day(7))), (1.9, 10.0));
     }

@@ -26,18 +26,11 @@ pub struct PageError(#[from] minijinja::Error);
 pub fn render(workflows: &[WorkflowAnalytics]) -> Result<String, PageError> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()?,
-    );
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     for (name, source) in TEMPLATES {
         environment.add_template(name, source)?;
     }
-    let range = workflows
-        .first()
-        .map(|first| (first.analytics.from, first.analytics.to));
+    let range = workflows.first().map(|first| (first.analytics.from, first.analytics.to));
     let (from, to) = range.unwrap_or_default();
     let views: Vec<Workflow> = workflows
         .iter()

@@ -91,13 +91,7 @@ fn scores(number: u32, model: &str, score_sum: i64) -> ModelDay {
 }
 
 fn arm(scored: i64, dealt: i64) -> ArmCount {
-    ArmCount {
-        slots: 10,
-        dealt,
-        scored,
-        sum: 7 * scored,
-        mean: Some(7.0),
-    }
+    ArmCount { slots: 10, dealt, scored, sum: 7 * scored, mean: Some(7.0) }
 }
 
 /// In the middle of a test, with every text that somebody else wrote set to `text`.
@@ -106,10 +100,7 @@ fn testing(text: &str) -> Analytics {
     let model_days = vec![scores(8, text, 30), scores(9, text, 40)];
     Analytics {
         learning: compare(&task_days, &model_days, day(9)),
-        tasks: TaskTotals {
-            total: 10,
-            ..TaskTotals::default()
-        },
+        tasks: TaskTotals { total: 10, ..TaskTotals::default() },
         models: vec![ModelTotals {
             model: text.to_owned(),
             observed: true,
@@ -131,10 +122,7 @@ fn testing(text: &str) -> Analytics {
             version: 2,
             kind: "apply".to_owned(),
         }],
-        cycle: Some(OpenCycle {
-            state: "testing".to_owned(),
-            ..fresh().cycle.unwrap()
-        }),
+        cycle: Some(OpenCycle { state: "testing".to_owned(), ..fresh().cycle.unwrap() }),
         holds: vec![Hold {
             kind: "operator".to_owned(),
             subject: String::new(),
@@ -204,11 +192,7 @@ fn testing(text: &str) -> Analytics {
 }
 
 fn page(workflow: &str, analytics: Analytics) -> String {
-    render(&[WorkflowAnalytics {
-        workflow: workflow.to_owned(),
-        analytics,
-    }])
-    .unwrap()
+    render(&[WorkflowAnalytics { workflow: workflow.to_owned(), analytics }]).unwrap()
 }
 
 #[test]
@@ -221,10 +205,7 @@ fn one_sentence_says_where_the_cycle_stands() {
         words::standing(&testing("nano-banana")),
         "Testing: nano-banana 6 of 10 old, 7 of 10 new scored."
     );
-    let none = Analytics {
-        cycle: None,
-        ..fresh()
-    };
+    let none = Analytics { cycle: None, ..fresh() };
     assert!(words::standing(&none).starts_with("No cycle is open yet"));
 }
 
@@ -253,13 +234,7 @@ fn the_first_screen_has_the_sentence_and_each_hold_with_its_remedy() {
 fn a_workflow_without_tasks_says_what_to_do_next() {
     let html = page("image-editing", fresh());
     assert!(html.contains("mathesis key create orchestrator"));
-    let range = page(
-        "image-editing",
-        Analytics {
-            from: Some(day(1)),
-            ..fresh()
-        },
-    );
+    let range = page("image-editing", Analytics { from: Some(day(1)), ..fresh() });
     assert!(range.contains("No tasks in this range") && !range.contains("mathesis key create"));
     assert!(render(&[]).unwrap().contains("mathesis workflow new"));
 }
@@ -275,20 +250,11 @@ fn no_text_escapes_into_the_markup() {
 #[test]
 fn the_page_works_under_its_policy() {
     let html = page("image-editing", testing("nano"));
-    for forbidden in [
-        " style=",
-        "<style",
-        "<script",
-        "http://",
-        "https://",
-        "javascript:",
-        "@import",
-    ] {
+    for forbidden in
+        [" style=", "<style", "<script", "http://", "https://", "javascript:", "@import"]
+    {
         assert!(!html.contains(forbidden), "{forbidden} in the page");
-        assert!(
-            !STYLESHEET.contains(forbidden),
-            "{forbidden} in the stylesheet"
-        );
+        assert!(!STYLESHEET.contains(forbidden), "{forbidden} in the stylesheet");
     }
     assert!(CONTENT_SECURITY_POLICY.starts_with("default-src 'none'"));
 }
@@ -296,14 +262,8 @@ fn the_page_works_under_its_policy() {
 #[test]
 fn every_table_has_a_caption_and_every_chart_a_description() {
     let html = page("image-editing", testing("nano"));
-    assert_eq!(
-        html.matches("<table>").count(),
-        html.matches("<caption>").count()
-    );
+    assert_eq!(html.matches("<table>").count(), html.matches("<caption>").count());
     assert!(!html.contains("<th>"), "a header without its scope");
-    assert_eq!(
-        html.matches("role=\"img\"").count(),
-        html.matches("<desc").count()
-    );
+    assert_eq!(html.matches("role=\"img\"").count(), html.matches("<desc").count());
     assert!(html.contains("nano: 6.0 on the first day, 8.0 on the last"));
 }

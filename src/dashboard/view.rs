@@ -134,18 +134,10 @@ impl Workflow {
             tasks: tasks(it),
             removed_unanalyzed: (it.tasks.removed_unanalyzed > 0)
                 .then(|| words::count(it.tasks.removed_unanalyzed)),
-            past: it
-                .past
-                .iter()
-                .map(|verdict| tables::verdict(verdict, it))
-                .collect(),
+            past: it.past.iter().map(|verdict| tables::verdict(verdict, it)).collect(),
             insights: it.insights.iter().map(tables::finding).collect(),
             versions: tables::versions(it),
-            changes: it
-                .config_changes
-                .iter()
-                .map(|changed| tables::change(changed, it))
-                .collect(),
+            changes: it.config_changes.iter().map(|changed| tables::change(changed, it)).collect(),
             cost: tables::cost(it),
             id,
         }
@@ -197,33 +189,13 @@ fn measures(learning: &Learning) -> Vec<Compared> {
             }
             _ => "",
         };
-        Compared {
-            label,
-            latest,
-            before,
-            verdict,
-        }
+        Compared { label, latest, before, verdict }
     };
     vec![
         compared("Mean score", learning.score, true, words::tenths),
-        compared(
-            "Iterations a task",
-            learning.iterations,
-            false,
-            words::tenths,
-        ),
-        compared(
-            "Time a task",
-            learning.processing_seconds,
-            false,
-            words::duration,
-        ),
-        compared(
-            "Wins of the leading model",
-            learning.selection,
-            true,
-            words::percent,
-        ),
+        compared("Iterations a task", learning.iterations, false, words::tenths),
+        compared("Time a task", learning.processing_seconds, false, words::duration),
+        compared("Wins of the leading model", learning.selection, true, words::percent),
         compared("Pictures kept", learning.kept, true, words::percent),
     ]
 }
@@ -238,14 +210,8 @@ fn running(it: &Analytics) -> Vec<Running> {
                 Phase::Watch => "adopted, on watch",
             },
             arms: vec![
-                arm(
-                    format!("Old, version {}", running.old_version),
-                    &running.old,
-                ),
-                arm(
-                    format!("New, version {}", running.new_version),
-                    &running.new,
-                ),
+                arm(format!("Old, version {}", running.old_version), &running.old),
+                arm(format!("New, version {}", running.new_version), &running.new),
             ],
         })
         .collect()

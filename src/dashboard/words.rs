@@ -24,22 +24,14 @@ pub fn standing(analytics: &Analytics) -> String {
             "Analyzing: Claude reads the completed tasks and looks for patterns.".to_owned()
         }
         "generating" => "Generating: Claude writes new prompts from the insights.".to_owned(),
-        "testing" => decks(
-            "Testing",
-            "the decks are being dealt",
-            analytics,
-            Phase::Test,
-        ),
+        "testing" => decks("Testing", "the decks are being dealt", analytics, Phase::Test),
         "deciding" => "Deciding: the scores are in and the verdicts are being written.".to_owned(),
         "applying" => {
             "Applying: the adopted prompts are being written to the config files.".to_owned()
         }
-        "probation" => decks(
-            "Probation",
-            "every adopted prompt has its answer",
-            analytics,
-            Phase::Watch,
-        ),
+        "probation" => {
+            decks("Probation", "every adopted prompt has its answer", analytics, Phase::Watch)
+        }
         "reverting" => "Reverting: the version before is being put back.".to_owned(),
         other => format!("The cycle is {other}."),
     }
@@ -63,12 +55,8 @@ fn collecting(cycle: &OpenCycle) -> String {
 }
 
 fn decks(title: &str, otherwise: &str, analytics: &Analytics, phase: Phase) -> String {
-    let decks: Vec<String> = analytics
-        .running
-        .iter()
-        .filter(|running| running.phase == phase)
-        .map(deck)
-        .collect();
+    let decks: Vec<String> =
+        analytics.running.iter().filter(|running| running.phase == phase).map(deck).collect();
     if decks.is_empty() {
         format!("{title}: {otherwise}.")
     } else {
@@ -77,9 +65,7 @@ fn decks(title: &str, otherwise: &str, analytics: &Analytics, phase: Phase) -> S
 }
 
 fn deck(running: &RunningExperiment) -> String {
-    let RunningExperiment {
-        model, old, new, ..
-    } = running;
+    let RunningExperiment { model, old, new, .. } = running;
     format!(
         "{model} {} of {} old, {} of {} new scored",
         old.scored, old.slots, new.scored, new.slots
@@ -90,11 +76,7 @@ fn deck(running: &RunningExperiment) -> String {
 #[must_use]
 pub fn learning(analytics: &Analytics) -> String {
     let scores = analytics.learning.and_then(|learning| {
-        Some((
-            learning.score.before?,
-            learning.score.latest?,
-            learning.latest,
-        ))
+        Some((learning.score.before?, learning.score.latest?, learning.latest))
     });
     let trend = match scores {
         None => "Too early to tell whether scores rise: it takes scores on two days.".to_owned(),
@@ -106,15 +88,9 @@ pub fn learning(analytics: &Analytics) -> String {
                 _ => "Scores hold",
             };
             let (latest_days, before_days) = if days == 1 {
-                (
-                    "on the latest day".to_owned(),
-                    "on the day before".to_owned(),
-                )
+                ("on the latest day".to_owned(), "on the day before".to_owned())
             } else {
-                (
-                    format!("over the latest {days} days"),
-                    format!("over the {days} before"),
-                )
+                (format!("over the latest {days} days"), format!("over the {days} before"))
             };
             format!("{verb}: {latest:.1} on average {latest_days}, {before:.1} {before_days}.")
         }
@@ -123,22 +99,14 @@ pub fn learning(analytics: &Analytics) -> String {
         (_, 0) => trend,
         (adopted, 1) => format!(
             "{trend} The one tested prompt was {}.",
-            if adopted == 1 {
-                "adopted"
-            } else {
-                "not adopted"
-            }
+            if adopted == 1 { "adopted" } else { "not adopted" }
         ),
         (adopted, tested) => format!("{trend} {adopted} of {tested} tested prompts were adopted."),
     }
 }
 
 fn adopted(analytics: &Analytics) -> usize {
-    analytics
-        .past
-        .iter()
-        .filter(|verdict| verdict.status == "adopted")
-        .count()
+    analytics.past.iter().filter(|verdict| verdict.status == "adopted").count()
 }
 
 /// A stored name as a person reads it: `budget_spent` is "Budget spent".
@@ -146,9 +114,7 @@ fn adopted(analytics: &Analytics) -> usize {
 pub fn title(stored: &str) -> String {
     let spaced = stored.replace('_', " ");
     let mut letters = spaced.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// A whole number with its thousands parted: 12,345.
@@ -177,10 +143,7 @@ pub fn tenths(number: Option<f64>) -> String {
 /// A share from 0 to 1 in whole per cent.
 #[must_use]
 pub fn percent(share: Option<f64>) -> String {
-    share.map_or_else(
-        || NOTHING.to_owned(),
-        |share| format!("{:.0}%", share * 100.0),
-    )
+    share.map_or_else(|| NOTHING.to_owned(), |share| format!("{:.0}%", share * 100.0))
 }
 
 /// A change in per cent with its sign: +12.9%.
@@ -217,9 +180,7 @@ pub fn duration(seconds: Option<f64>) -> String {
 /// A moment in that time zone: 9 Nov 2026, 14:30.
 #[must_use]
 pub fn moment(at: DateTime<Utc>, time_zone: Tz) -> String {
-    at.with_timezone(&time_zone)
-        .format("%-d %b %Y, %H:%M")
-        .to_string()
+    at.with_timezone(&time_zone).format("%-d %b %Y, %H:%M").to_string()
 }
 
 /// A day: 9 Nov 2026.
@@ -239,10 +200,7 @@ mod tests {
             ["0", "999", "12,345", "\u{2212}1,000,000"]
         );
         assert_eq!([tenths(Some(7.25)), tenths(None)], ["7.2", "–"]);
-        assert_eq!(
-            [change(Some(0.129)), change(Some(-0.2))],
-            ["+12.9%", "\u{2212}20.0%"]
-        );
+        assert_eq!([change(Some(0.129)), change(Some(-0.2))], ["+12.9%", "\u{2212}20.0%"]);
         assert_eq!(percent(Some(0.666)), "67%");
         assert_eq!(title("budget_spent"), "Budget spent");
     }

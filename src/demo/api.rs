@@ -64,10 +64,7 @@ impl Api {
             .timeout(CALL_TIMEOUT)
             .build()
             .map_err(|error| ApiError::Client(error.to_string()))?;
-        Ok(Self {
-            client,
-            base: format!("http://127.0.0.1:{port}"),
-        })
+        Ok(Self { client, base: format!("http://127.0.0.1:{port}") })
     }
 
     /// Its address.
@@ -77,22 +74,13 @@ impl Api {
 
     /// True when the server says that it is ready.
     pub(super) async fn is_ready(&self) -> bool {
-        let sent = self
-            .client
-            .get(format!("{}/readyz", self.base))
-            .send()
-            .await;
+        let sent = self.client.get(format!("{}/readyz", self.base)).send().await;
         sent.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Reads something of the workflow; `path` begins behind the workflow's name.
     pub(super) async fn workflow(&self, path: &str) -> Result<Value, ApiError> {
-        self.call(
-            Method::GET,
-            &format!("/v1/workflows/{WORKFLOW}{path}"),
-            None,
-        )
-        .await
+        self.call(Method::GET, &format!("/v1/workflows/{WORKFLOW}{path}"), None).await
     }
 
     /// Everything that the dashboard shows.
@@ -110,8 +98,7 @@ impl Api {
     /// Logs events.
     pub(super) async fn log(&self, events: &[Value]) -> Result<Value, ApiError> {
         let path = format!("/v1/workflows/{WORKFLOW}/events");
-        self.call(Method::POST, &path, Some(&Value::from(events)))
-            .await
+        self.call(Method::POST, &path, Some(&Value::from(events))).await
     }
 
     /// One call, made again for as long as the server is away. All of them may be repeated.
@@ -165,10 +152,7 @@ impl Api {
         let answer = request.send().await?;
         let status = answer.status();
         let text = answer.text().await?;
-        Ok((
-            status,
-            serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        ))
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 }
 
@@ -182,9 +166,9 @@ fn is_final(status: StatusCode) -> bool {
 /// The first value under that name, however deep it lies: the demo shows figures, and does not care for their place.
 pub(super) fn find<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     match value {
-        Value::Object(map) => map
-            .get(name)
-            .or_else(|| map.values().find_map(|inner| find(inner, name))),
+        Value::Object(map) => {
+            map.get(name).or_else(|| map.values().find_map(|inner| find(inner, name)))
+        }
         Value::Array(items) => items.iter().find_map(|inner| find(inner, name)),
         _ => None,
     }

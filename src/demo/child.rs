@@ -16,13 +16,8 @@ use crate::postgres::shim;
 
 /// What of our own environment the server may see. Everything else, `PORT` and real keys first of all, would make it
 /// another server than the demo's.
-const ENVIRONMENT_KEPT: [&str; 5] = [
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-];
+const ENVIRONMENT_KEPT: [&str; 5] =
+    ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 /// How long the server may take to end by itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
@@ -50,26 +45,16 @@ impl Launch {
         let mut command = Command::new(&self.program);
         if cfg!(target_os = "linux") {
             // The shim asks for a signal at our death and then becomes the program: here, the server.
-            command
-                .arg(shim::MARK)
-                .arg(std::process::id().to_string())
-                .args(["-", "-"]);
+            command.arg(shim::MARK).arg(std::process::id().to_string()).args(["-", "-"]);
             command.arg(&self.program);
         }
-        command
-            .arg("serve")
-            .arg("--port")
-            .arg(self.port.to_string())
-            .env_clear();
+        command.arg("serve").arg("--port").arg(self.port.to_string()).env_clear();
         for name in ENVIRONMENT_KEPT {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
         }
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         command
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.home)
@@ -107,9 +92,8 @@ impl ServerProcess {
         let mut command = launch.command()?;
         let (orders, received) = mpsc::channel();
         let (report, started) = mpsc::channel();
-        let keeper = thread::Builder::new()
-            .name("demo-server-keeper".to_owned())
-            .spawn(move || {
+        let keeper =
+            thread::Builder::new().name("demo-server-keeper".to_owned()).spawn(move || {
                 let mut child = match command.spawn() {
                     Ok(child) => child,
                     Err(error) => {
@@ -123,11 +107,7 @@ impl ServerProcess {
         let pid = started
             .recv()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that starts the server ended")))?;
-        Ok(Self {
-            pid,
-            orders,
-            keeper: Some(keeper),
-        })
+        Ok(Self { pid, orders, keeper: Some(keeper) })
     }
 
     /// Its process.
@@ -153,9 +133,7 @@ impl ServerProcess {
         let _ended_already = self.orders.send(order);
         match self.keeper.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
-            Some(Err(_)) => Err(io::Error::other(
-                "the thread that keeps the server panicked",
-            )),
+            Some(Err(_)) => Err(io::Error::other("the thread that keeps the server panicked")),
             None => Ok(()),
         }
     }
@@ -208,10 +186,7 @@ fn stop(child: &mut Child) -> io::Result<()> {
 pub(super) fn last_lines(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines
-        .get(lines.len().saturating_sub(6)..)
-        .unwrap_or_default()
-        .join("\n")
+    lines.get(lines.len().saturating_sub(6)..).unwrap_or_default().join("\n")
 }
 
 #[cfg(test)]
@@ -230,10 +205,7 @@ mod tests {
         let command = launch.command().expect("the log can be opened");
         for (name, _) in command.get_envs() {
             let name = name.to_string_lossy();
-            assert!(
-                name == "DATABASE_URL" || ENVIRONMENT_KEPT.contains(&&*name),
-                "{name}"
-            );
+            assert!(name == "DATABASE_URL" || ENVIRONMENT_KEPT.contains(&&*name), "{name}");
         }
     }
 }

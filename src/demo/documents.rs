@@ -13,10 +13,7 @@ pub(super) const WORKFLOW: &str = "image-editing";
 pub(super) const CONFIG_FOLDER: &str = "config/deep_research";
 
 const WORKFLOW_FILES: [(&str, &str); 6] = [
-    (
-        "workflow.toml",
-        include_str!("../../workflows/image-editing/workflow.toml"),
-    ),
+    ("workflow.toml", include_str!("../../workflows/image-editing/workflow.toml")),
     (
         "prompts/analysis.system.md",
         include_str!("../../workflows/image-editing/prompts/analysis.system.md"),

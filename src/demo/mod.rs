@@ -118,10 +118,7 @@ pub async fn run(options: Options) -> u8 {
 fn seed() -> Result<u64, String> {
     match std::env::var(SEED_VARIABLE) {
         Ok(text) => text.trim().parse().map_err(|_| {
-            format!(
-                "{SEED_VARIABLE} is {text:?}; it must be a whole number from 0 to {}",
-                u64::MAX
-            )
+            format!("{SEED_VARIABLE} is {text:?}; it must be a whole number from 0 to {}", u64::MAX)
         }),
         Err(_) => Ok(rand::random::<u64>() % 1_000_000),
     }

@@ -72,10 +72,7 @@ impl Ledger {
 
     /// First-iteration scores of a model's version.
     pub(super) fn tally(&self, model: Model, version: i64) -> Tally {
-        lock(&self.scores)
-            .get(&(model, version))
-            .copied()
-            .unwrap_or_default()
+        lock(&self.scores).get(&(model, version)).copied().unwrap_or_default()
     }
 
     /// What tasks were told in a cycle's test, so far.
@@ -157,27 +154,17 @@ async fn one_task(api: Api, seed: u64, number: u64, ledger: Arc<Ledger>) -> Resu
         rounds += 1;
         for player in &mut players {
             player.prompt = enhance(&asked, &player.guidance, &player.issues);
-            player.judged = Some(judge(
-                seed,
-                number,
-                &asked,
-                player.model,
-                rounds,
-                &player.guidance,
-            ));
+            player.judged =
+                Some(judge(seed, number, &asked, player.model, rounds, &player.guidance));
         }
-        for events in [
-            enhancements(&asked, &players, rounds),
-            generations(&asked, &players, rounds),
-        ] {
+        for events in
+            [enhancements(&asked, &players, rounds), generations(&asked, &players, rounds)]
+        {
             send(&api, &events).await?;
         }
         send(&api, &validations(&asked, &players, rounds)).await?;
         let slowest = players.iter().filter_map(|player| player.judged.as_ref());
-        let slowest = slowest
-            .map(|judged| judged.generation_time_ms)
-            .max()
-            .unwrap_or(0);
+        let slowest = slowest.map(|judged| judged.generation_time_ms).max().unwrap_or(0);
         spent += Duration::from_millis(u64::from(slowest) + 9_000);
         for player in &mut players {
             note(player, rounds, &ledger);
@@ -213,12 +200,8 @@ async fn player(
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     let version = answer["version"].as_i64().unwrap_or_default();
     if let (Some(arm), Some(cycle)) = (answer["arm"].as_str(), answer["cycle"].as_i64()) {
-        let held = Held {
-            task: asked.id.clone(),
-            model: model.name(),
-            version,
-            arm: arm.to_owned(),
-        };
+        let held =
+            Held { task: asked.id.clone(), model: model.name(), version, arm: arm.to_owned() };
         lock(&ledger.held).entry(cycle).or_default().push(held);
     }
     Ok(Player {

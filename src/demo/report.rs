@@ -66,10 +66,7 @@ pub(super) async fn entered(
 }
 
 fn rows<'v>(value: &'v Value, name: &str) -> &'v [Value] {
-    find(value, name)
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default()
+    find(value, name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
@@ -79,16 +76,12 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 /// Each model's two surest insights, and how many more there are.
 fn insights(analytics: &Value, number: i64) -> Vec<String> {
     const SHOWN: usize = 2;
-    let of_cycle: Vec<&Value> = rows(analytics, "insights")
-        .iter()
-        .filter(|insight| insight["cycle"] == number)
-        .collect();
+    let of_cycle: Vec<&Value> =
+        rows(analytics, "insights").iter().filter(|insight| insight["cycle"] == number).collect();
     let mut lines = Vec::new();
     for model in Model::ALL {
-        let mut found: Vec<&&Value> = of_cycle
-            .iter()
-            .filter(|insight| text(insight, "model") == model.name())
-            .collect();
+        let mut found: Vec<&&Value> =
+            of_cycle.iter().filter(|insight| text(insight, "model") == model.name()).collect();
         let confidence = |insight: &Value| insight["confidence"].as_f64().unwrap_or(0.0);
         found.sort_by(|a, b| confidence(b).total_cmp(&confidence(a)));
         lines.extend(found.iter().take(SHOWN).map(|insight| {
@@ -101,10 +94,7 @@ fn insights(analytics: &Value, number: i64) -> Vec<String> {
         }));
         let more = found.len().saturating_sub(SHOWN);
         if more > 0 {
-            lines.push(format!(
-                "           {}, less sure: {more} more",
-                model.name()
-            ));
+            lines.push(format!("           {}, less sure: {more} more", model.name()));
         }
     }
     lines
@@ -138,21 +128,12 @@ fn summary<'v>(analytics: &'v Value, model: &str, version: &Value) -> &'v str {
 
 /// The verdicts, in the server's own sentences.
 fn verdicts(status: &Value) -> Vec<String> {
-    let tested = rows(status, "models")
-        .iter()
-        .filter(|model| model["sentence"].is_string());
-    let mut lines: Vec<String> = tested
-        .map(|model| format!("           {}", text(model, "sentence")))
-        .collect();
-    let untested = rows(status, "outcome")
-        .iter()
-        .filter(|model| model["result"] == "no_candidate");
+    let tested = rows(status, "models").iter().filter(|model| model["sentence"].is_string());
+    let mut lines: Vec<String> =
+        tested.map(|model| format!("           {}", text(model, "sentence"))).collect();
+    let untested = rows(status, "outcome").iter().filter(|model| model["result"] == "no_candidate");
     lines.extend(untested.map(|model| {
-        format!(
-            "           {}: no candidate, {}",
-            text(model, "model"),
-            text(model, "reason")
-        )
+        format!("           {}: no candidate, {}", text(model, "model"), text(model, "reason"))
     }));
     lines
 }
@@ -168,9 +149,7 @@ fn files(analytics: &Value, home: &Path, number: i64) -> Vec<String> {
         .iter()
         .map(|change| {
             let model = text(change, "model");
-            let backup = change["backup_path"]
-                .as_str()
-                .map_or("none".to_owned(), from_home);
+            let backup = change["backup_path"].as_str().map_or("none".to_owned(), from_home);
             format!(
                 "           {CONFIG_FOLDER}/{model}: version {} is in place of {}; backup {backup}",
                 change["to_version"], change["from_version"]
@@ -203,12 +182,7 @@ pub(super) fn deck_counts(status: &Value) -> String {
         .map(|model| {
             let pair =
                 |what: &str| format!("{}+{}", model[what]["control"], model[what]["candidate"]);
-            format!(
-                "{} dealt {}, scored {}",
-                text(model, "model"),
-                pair("dealt"),
-                pair("scored")
-            )
+            format!("{} dealt {}, scored {}", text(model, "model"), pair("dealt"), pair("scored"))
         })
         .collect::<Vec<_>>()
         .join("; ")
@@ -219,13 +193,9 @@ pub(super) fn means(status: &Value, ledger: &Ledger) -> Vec<String> {
     Model::ALL
         .iter()
         .filter_map(|model| {
-            let entry = rows(status, "models")
-                .iter()
-                .find(|entry| text(entry, "model") == model.name())?;
-            let (old, new) = (
-                entry["old_version"].as_i64()?,
-                entry["new_version"].as_i64()?,
-            );
+            let entry =
+                rows(status, "models").iter().find(|entry| text(entry, "model") == model.name())?;
+            let (old, new) = (entry["old_version"].as_i64()?, entry["new_version"].as_i64()?);
             Some(format!(
                 "           {}: mean of version {old} {}, of version {new} {}",
                 model.name(),
@@ -250,39 +220,25 @@ fn shown(tally: Tally) -> String {
 pub(super) async fn end(stage: &Stage, ledger: &Ledger, took: Duration) -> Result<(), DemoError> {
     let status = stage.api().workflow("/cycle").await?;
     let analytics = stage.api().analytics().await?;
-    println!(
-        "\nWhat was learnt, in {:.0} s and {} tasks",
-        took.as_secs_f64(),
-        ledger.finished()
-    );
+    println!("\nWhat was learnt, in {:.0} s and {} tasks", took.as_secs_f64(), ledger.finished());
     for model in Model::ALL {
-        let entry = rows(&status, "models")
-            .iter()
-            .find(|entry| text(entry, "model") == model.name());
-        let active = entry
-            .and_then(|entry| entry["active_version"].as_i64())
-            .unwrap_or(1);
+        let entry =
+            rows(&status, "models").iter().find(|entry| text(entry, "model") == model.name());
+        let active = entry.and_then(|entry| entry["active_version"].as_i64()).unwrap_or(1);
         println!(
             "  {}: version {active} serves. Mean first score {} with version 1, {} with version {active}.",
             model.name(),
             shown(ledger.tally(model, 1)),
             shown(ledger.tally(model, active))
         );
-        let path = stage
-            .home()
-            .join(CONFIG_FOLDER)
-            .join(model.name())
-            .join("research.md");
+        let path = stage.home().join(CONFIG_FOLDER).join(model.name()).join("research.md");
         let now = fs::read_to_string(path).unwrap_or_default();
         for line in changed_lines(documents::research(model), &now) {
             println!("    {line}");
         }
     }
     let cost = find(&analytics, "cost").cloned().unwrap_or_default();
-    let spent = text(&cost, "spent_usd")
-        .parse::<Decimal>()
-        .unwrap_or_default()
-        .round_dp(2);
+    let spent = text(&cost, "spent_usd").parse::<Decimal>().unwrap_or_default().round_dp(2);
     println!(
         "  Claude: {} calls, {spent} US dollars as recorded, at list prices; the stand-in takes none.",
         stage.claude_calls(),
@@ -291,8 +247,7 @@ pub(super) async fn end(stage: &Stage, ledger: &Ledger, took: Duration) -> Resul
     println!(
         "  The pipeline finished {} tasks; the server has {} of them as completed.",
         ledger.finished(),
-        completed.map_or("an unknown number".to_owned(), |completed| completed
-            .to_string())
+        completed.map_or("an unknown number".to_owned(), |completed| completed.to_string())
     );
     if completed != Some(u64::from(ledger.finished())) {
         return Err(DemoError::Lost);

@@ -46,10 +46,9 @@ impl Responder for DemoClaude {
             serde_json::to_string(&self.generate(&prompt))
         };
         match answer {
-            Ok(text) => Reply::Slowly {
-                delay: THINKS_FOR,
-                reply: Box::new(Reply::ThinkingThenText(text)),
-            },
+            Ok(text) => {
+                Reply::Slowly { delay: THINKS_FOR, reply: Box::new(Reply::ThinkingThenText(text)) }
+            }
             Err(error) => Reply::Error {
                 status: 500,
                 kind: "api_error".to_owned(),
@@ -84,10 +83,7 @@ fn analyse(prompt: &str) -> AnalysisAnswer {
         patterns.extend(found);
     }
     let summary = if patterns.is_empty() {
-        format!(
-            "{} attempts were read; no complaint stands out.",
-            attempts.len()
-        )
+        format!("{} attempts were read; no complaint stands out.", attempts.len())
     } else {
         format!(
             "{} attempts were read. {} complaints of the validator stand out among those that failed at the first iteration.",
@@ -95,27 +91,18 @@ fn analyse(prompt: &str) -> AnalysisAnswer {
             patterns.len()
         )
     };
-    AnalysisAnswer {
-        summary,
-        patterns,
-        model_insights,
-        recommendations,
-    }
+    AnalysisAnswer { summary, patterns, model_insights, recommendations }
 }
 
 /// The complaints of a model's failed attempts, the commonest first.
 fn findings(model: &str, scored: &[&Attempt]) -> Vec<Pattern> {
-    let failed: Vec<&&Attempt> = scored
-        .iter()
-        .filter(|attempt| attempt.score < Some(i64::from(PASS_SCORE)))
-        .collect();
+    let failed: Vec<&&Attempt> =
+        scored.iter().filter(|attempt| attempt.score < Some(i64::from(PASS_SCORE))).collect();
     let mut found: Vec<Pattern> = TOPICS
         .iter()
         .filter_map(|topic| {
-            let showing: Vec<&&&Attempt> = failed
-                .iter()
-                .filter(|attempt| topic.shows_in(&attempt.issues))
-                .collect();
+            let showing: Vec<&&&Attempt> =
+                failed.iter().filter(|attempt| topic.shows_in(&attempt.issues)).collect();
             let share = showing.len() as f64 / failed.len().max(1) as f64;
             if share < SHARE_MIN {
                 return None;
@@ -149,28 +136,17 @@ fn model_insight(model: &str, scored: &[&Attempt], found: &[Pattern]) -> Option<
     if scored.is_empty() {
         return None;
     }
-    let texts = |patterns: &[Pattern]| {
-        patterns
-            .iter()
-            .map(|found| found.description.clone())
-            .collect()
-    };
-    let greek = found
-        .iter()
-        .find(|pattern| pattern.suggested_change.contains("Greek"));
+    let texts =
+        |patterns: &[Pattern]| patterns.iter().map(|found| found.description.clone()).collect();
+    let greek = found.iter().find(|pattern| pattern.suggested_change.contains("Greek"));
     Some(ModelInsight {
         model: model.to_owned(),
         strengths: Vec::new(),
         weaknesses: texts(found),
         best_prompt_length: None,
-        greek_text: greek
-            .map(|pattern| pattern.suggested_change.clone())
-            .unwrap_or_default(),
+        greek_text: greek.map(|pattern| pattern.suggested_change.clone()).unwrap_or_default(),
         what_scores_high: String::new(),
-        what_fails: found
-            .first()
-            .map(|pattern| pattern.description.clone())
-            .unwrap_or_default(),
+        what_fails: found.first().map(|pattern| pattern.description.clone()).unwrap_or_default(),
     })
 }
 
@@ -182,9 +158,7 @@ impl DemoClaude {
         let mut by_confidence: Vec<&Insight> = asked.insights.iter().collect();
         by_confidence.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         for insight in by_confidence {
-            let Some(topic) = TOPICS
-                .iter()
-                .find(|topic| topic.advice == insight.suggested_change)
+            let Some(topic) = TOPICS.iter().find(|topic| topic.advice == insight.suggested_change)
             else {
                 continue;
             };
@@ -226,22 +200,15 @@ fn edit(asked: &GenerationPrompt, insight: &Insight, topic: &Topic) -> ProposedE
         Place::Inside(word) => {
             if let Some(section) = section_like(word) {
                 let old = document.text_of(section);
-                let kept: Vec<&str> = old
-                    .trim_end()
-                    .lines()
-                    .filter(|line| !topic.contradicts(line))
-                    .collect();
+                let kept: Vec<&str> =
+                    old.trim_end().lines().filter(|line| !topic.contradicts(line)).collect();
                 let text = format!("{}\n- {}\n\n", kept.join("\n"), topic.advice);
                 return whole(EditOperation::Replace, &section.id, text);
             }
         }
         Place::After(word) => {
             if let Some(section) = section_like(word) {
-                return whole(
-                    EditOperation::AddAfter,
-                    &section.id,
-                    format!("{new_section}\n"),
-                );
+                return whole(EditOperation::AddAfter, &section.id, format!("{new_section}\n"));
             }
         }
         Place::AtTheEnd => {}

@@ -46,16 +46,10 @@ impl Seen {
         let wanted = [
             (self.adopted, "a cycle that ends adopted"),
             (self.rejected, "a cycle that ends rejected by its test"),
-            (
-                self.survived_kill,
-                "a test that goes on after its server was killed",
-            ),
+            (self.survived_kill, "a test that goes on after its server was killed"),
         ];
-        let missing: Vec<&str> = wanted
-            .iter()
-            .filter(|(seen, _)| !seen)
-            .map(|(_, what)| *what)
-            .collect();
+        let missing: Vec<&str> =
+            wanted.iter().filter(|(seen, _)| !seen).map(|(_, what)| *what).collect();
         missing.join(", ")
     }
 }
@@ -159,17 +153,10 @@ impl Show {
         let mut held_since: Option<Instant> = None;
         loop {
             self.check_health()?;
-            let history = self
-                .stage
-                .api()
-                .workflow(&format!("/cycles/{number}/transitions"))
-                .await?;
+            let history =
+                self.stage.api().workflow(&format!("/cycles/{number}/transitions")).await?;
             told = self.tell(number, &history, told).await?;
-            let status = self
-                .stage
-                .api()
-                .workflow(&format!("/cycles/{number}"))
-                .await?;
+            let status = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
             if status["ended_at"].is_string() {
                 self.note_end(&status);
                 return Ok(());
@@ -196,10 +183,7 @@ impl Show {
 
     /// Says what has come into the history since the last look; returns how much has been said.
     async fn tell(&self, number: i64, history: &Value, told: usize) -> Result<usize, DemoError> {
-        let rows = history["transitions"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let rows = history["transitions"].as_array().map(Vec::as_slice).unwrap_or_default();
         for row in rows.get(told..).unwrap_or_default() {
             let (from, to) = (row["from"].as_str(), row["to"].as_str().unwrap_or_default());
             if from == Some(to) {
@@ -214,10 +198,7 @@ impl Show {
 
     fn note_end(&mut self, status: &Value) {
         let ended = |result: &str| {
-            let models = status["outcome"]
-                .as_array()
-                .map(Vec::as_slice)
-                .unwrap_or_default();
+            let models = status["outcome"].as_array().map(Vec::as_slice).unwrap_or_default();
             models.iter().any(|model| model["result"] == result)
         };
         match status["state"].as_str() {
@@ -234,23 +215,13 @@ impl Show {
     fn show_progress(&self, status: &Value) {
         let state = status["state"].as_str().unwrap_or_default();
         let number = |value: &Value| value.as_u64().unwrap_or(0);
-        let pace = if matches!(state, "collecting" | "testing") {
-            Pace::Full
-        } else {
-            Pace::Trickle
-        };
-        self.pace
-            .send_if_modified(|now| std::mem::replace(now, pace) != pace);
+        let pace =
+            if matches!(state, "collecting" | "testing") { Pace::Full } else { Pace::Trickle };
+        self.pace.send_if_modified(|now| std::mem::replace(now, pace) != pace);
         let (position, length) = match state {
-            "collecting" => (
-                number(&status["tasks_waiting"]),
-                number(&status["trigger_tasks"]),
-            ),
+            "collecting" => (number(&status["tasks_waiting"]), number(&status["trigger_tasks"])),
             "testing" => {
-                let models = status["models"]
-                    .as_array()
-                    .map(Vec::as_slice)
-                    .unwrap_or_default();
+                let models = status["models"].as_array().map(Vec::as_slice).unwrap_or_default();
                 let both = |what: &str| -> u64 {
                     models
                         .iter()
@@ -265,8 +236,7 @@ impl Show {
         };
         self.bar.set_length(length);
         self.bar.set_position(position.min(length));
-        self.bar
-            .set_message(format!("{state}, {} tasks done", self.ledger.finished()));
+        self.bar.set_message(format!("{state}, {} tasks done", self.ledger.finished()));
     }
 
     /// Once, in the middle of a test: kills the server, starts it again, and compares.
@@ -278,36 +248,19 @@ impl Show {
         {
             return Ok(());
         }
-        let before = self
-            .stage
-            .api()
-            .workflow(&format!("/cycles/{number}"))
-            .await?;
+        let before = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
         let held = self.ledger.held(number);
-        self.say(&format!(
-            "           before: {}",
-            report::deck_counts(&before)
-        ));
+        self.say(&format!("           before: {}", report::deck_counts(&before)));
         self.say(&format!(
             "           kill -9 of the server, process {}, in the middle of the test",
             self.stage.pid(),
         ));
         self.stage.kill_server().await?;
         self.stage.start_server().await?;
-        let after = self
-            .stage
-            .api()
-            .workflow(&format!("/cycles/{number}"))
-            .await?;
+        let after = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
         let same = self.count_same(&held).await?;
-        self.say(&format!(
-            "           started again, process {}",
-            self.stage.pid()
-        ));
-        self.say(&format!(
-            "           after:  {}",
-            report::deck_counts(&after)
-        ));
+        self.say(&format!("           started again, process {}", self.stage.pid()));
+        self.say(&format!("           after:  {}", report::deck_counts(&after)));
         self.say(&format!("           asked again: {same} of the {} slots dealt are held by the same task, version and arm", held.len()));
         if same != held.len() {
             return Err(DemoError::Pipeline(format!(
@@ -337,14 +290,12 @@ fn held(
     since: Option<Instant>,
     now: Instant,
 ) -> Result<Option<Instant>, DemoError> {
-    let stands = status["holds"]
-        .as_array()
-        .is_some_and(|holds| !holds.is_empty());
+    let stands = status["holds"].as_array().is_some_and(|holds| !holds.is_empty());
     let since = stands.then(|| since.unwrap_or(now));
     match since {
-        Some(since) if now.duration_since(since) > HOLD_PATIENCE => Err(DemoError::Held(
-            status["sentence"].as_str().unwrap_or_default().to_owned(),
-        )),
+        Some(since) if now.duration_since(since) > HOLD_PATIENCE => {
+            Err(DemoError::Held(status["sentence"].as_str().unwrap_or_default().to_owned()))
+        }
         _ => Ok(since),
     }
 }
@@ -355,20 +306,9 @@ mod tests {
 
     #[test]
     fn what_was_not_seen_is_named() {
-        let seen = Seen {
-            adopted: true,
-            rejected: false,
-            survived_kill: false,
-        };
+        let seen = Seen { adopted: true, rejected: false, survived_kill: false };
         insta::assert_snapshot!(seen.missing(), @"a cycle that ends rejected by its test, a test that goes on after its server was killed");
-        assert!(
-            Seen {
-                rejected: true,
-                survived_kill: true,
-                ..seen
-            }
-            .is_whole()
-        );
+        assert!(Seen { rejected: true, survived_kill: true, ..seen }.is_whole());
     }
 
     #[test]

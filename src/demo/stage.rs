@@ -43,16 +43,10 @@ impl Stage {
     pub(super) async fn set_up(port: Option<u16>) -> Result<Self, DemoError> {
         let home = postgres::temporary_home().map_err(DemoError::Home)?;
         documents::write(home.path()).map_err(DemoError::Home)?;
-        println!(
-            "Home            {} (removed at the end)",
-            home.path().display()
-        );
+        println!("Home            {} (removed at the end)", home.path().display());
         let postgres = start_postgres(home.path().to_owned()).await?;
         println!("PostgreSQL      a private one, process {}", postgres.pid());
-        let settings = StandInSettings {
-            api_key: KEY.to_owned(),
-            port: 0,
-        };
+        let settings = StandInSettings { api_key: KEY.to_owned(), port: 0 };
         let claude = ClaudeStandIn::start(settings, DemoClaude::default())
             .await
             .map_err(DemoError::StandIn)?;
@@ -81,11 +75,7 @@ impl Stage {
             home: Some(home),
         };
         stage.start_server().await?;
-        println!(
-            "Server          {} process {}",
-            stage.api.base(),
-            stage.pid()
-        );
+        println!("Server          {} process {}", stage.api.base(), stage.pid());
         Ok(stage)
     }
 
@@ -121,9 +111,7 @@ impl Stage {
     /// [`DemoError::Server`].
     pub(super) async fn kill_server(&mut self) -> Result<(), DemoError> {
         match self.server.take() {
-            Some(server) => spawn_blocking(move || server.kill())
-                .await?
-                .map_err(DemoError::Server),
+            Some(server) => spawn_blocking(move || server.kill()).await?.map_err(DemoError::Server),
             None => Ok(()),
         }
     }
@@ -146,14 +134,7 @@ impl Stage {
 
     /// Ends everything, in order, and removes the home unless it is to be kept.
     pub(super) async fn take_down(self) {
-        let Self {
-            server,
-            claude,
-            postgres,
-            api,
-            home,
-            ..
-        } = self;
+        let Self { server, claude, postgres, api, home, .. } = self;
         // The server waits for open connections at its end; these are ours.
         drop(api);
         let stopped = spawn_blocking(move || drop(server)).await;

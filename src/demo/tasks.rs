@@ -90,11 +90,7 @@ struct Frame {
 }
 
 const fn frame(kind: Kind, greek: &'static str, english: &'static str) -> Frame {
-    Frame {
-        kind,
-        greek,
-        english,
-    }
+    Frame { kind, greek, english }
 }
 
 const FRAMES: [Frame; 18] = [
@@ -231,11 +227,7 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_tasks_again_and_another_seed_others() {
         assert_eq!(task(7, 12), task(7, 12));
-        let prompts = |seed| {
-            (0..40)
-                .map(|number| task(seed, number).prompt)
-                .collect::<Vec<_>>()
-        };
+        let prompts = |seed| (0..40).map(|number| task(seed, number).prompt).collect::<Vec<_>>();
         assert_ne!(prompts(7), prompts(8));
     }
 
@@ -252,10 +244,7 @@ mod tests {
     fn every_placeholder_is_filled() {
         for number in 0..500 {
             let task = task(1, number);
-            assert!(
-                !task.prompt.contains('{') && !task.english.contains('{'),
-                "{task:?}"
-            );
+            assert!(!task.prompt.contains('{') && !task.english.contains('{'), "{task:?}");
         }
     }
 }

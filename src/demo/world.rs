@@ -90,11 +90,8 @@ pub(super) struct Guidance(Vec<Trait>);
 impl Guidance {
     /// Reads the documents.
     pub(super) fn read(activation: &str, research: &str) -> Self {
-        let lines: Vec<String> = activation
-            .lines()
-            .chain(research.lines())
-            .map(str::to_lowercase)
-            .collect();
+        let lines: Vec<String> =
+            activation.lines().chain(research.lines()).map(str::to_lowercase).collect();
         let said = |wanted: &Trait| lines.iter().any(|line| wanted.is_said_by(line));
         Self(Trait::ALL.into_iter().filter(said).collect())
     }
@@ -114,9 +111,7 @@ pub(super) fn enhance(task: &Task, guidance: &Guidance, issues: &[String]) -> St
     };
     if let Some(words) = task.words {
         if guidance.says(Trait::Verbatim) {
-            add(&format!(
-                "Render exactly \"{words}\", letter by letter, accents included."
-            ));
+            add(&format!("Render exactly \"{words}\", letter by letter, accents included."));
         } else if guidance.says(Trait::Translate) {
             add("Translate the Greek words into English first.");
         } else {
@@ -193,11 +188,7 @@ pub(super) fn judge(
     // In range by the clamp, so the cast loses nothing but the fraction that was rounded away.
     let score = quality.round().clamp(0.0, 10.0) as u8;
     let passed = score >= PASS_SCORE;
-    let issues = if passed {
-        Vec::new()
-    } else {
-        issues(&truth, task, guidance, &mut rng)
-    };
+    let issues = if passed { Vec::new() } else { issues(&truth, task, guidance, &mut rng) };
     let reasoning = reasoning(score, &issues);
     Judged {
         score,
@@ -244,62 +235,24 @@ struct Complaint {
 
 const fn truth_of(model: Model) -> Truth {
     match model {
-        Model::Wan => Truth {
-            base: 4.6,
-            effects: &WAN_EFFECTS,
-            complaints: &WAN_COMPLAINTS,
-        },
-        Model::Nano => Truth {
-            base: 5.5,
-            effects: &NANO_EFFECTS,
-            complaints: &NANO_COMPLAINTS,
-        },
+        Model::Wan => Truth { base: 4.6, effects: &WAN_EFFECTS, complaints: &WAN_COMPLAINTS },
+        Model::Nano => Truth { base: 5.5, effects: &NANO_EFFECTS, complaints: &NANO_COMPLAINTS },
     }
 }
 
 const WAN_EFFECTS: [Effect; 5] = [
-    Effect {
-        of: Trait::Preserve,
-        points: 1.7,
-    },
-    Effect {
-        of: Trait::Verbatim,
-        points: 1.8,
-    },
-    Effect {
-        of: Trait::Cinematic,
-        points: -0.15,
-    },
-    Effect {
-        of: Trait::Surfaces,
-        points: -0.15,
-    },
-    Effect {
-        of: Trait::Translate,
-        points: -1.0,
-    },
+    Effect { of: Trait::Preserve, points: 1.7 },
+    Effect { of: Trait::Verbatim, points: 1.8 },
+    Effect { of: Trait::Cinematic, points: -0.15 },
+    Effect { of: Trait::Surfaces, points: -0.15 },
+    Effect { of: Trait::Translate, points: -1.0 },
 ];
 const NANO_EFFECTS: [Effect; 5] = [
-    Effect {
-        of: Trait::Translate,
-        points: -1.0,
-    },
-    Effect {
-        of: Trait::Verbatim,
-        points: 0.8,
-    },
-    Effect {
-        of: Trait::OneChange,
-        points: 1.8,
-    },
-    Effect {
-        of: Trait::Cinematic,
-        points: -0.15,
-    },
-    Effect {
-        of: Trait::Surfaces,
-        points: -0.15,
-    },
+    Effect { of: Trait::Translate, points: -1.0 },
+    Effect { of: Trait::Verbatim, points: 0.8 },
+    Effect { of: Trait::OneChange, points: 1.8 },
+    Effect { of: Trait::Cinematic, points: -0.15 },
+    Effect { of: Trait::Surfaces, points: -0.15 },
 ];
 
 const LOGO_MOVED: Complaint = Complaint {
@@ -359,21 +312,13 @@ const WAN_COMPLAINTS: [Complaint; 4] = [
     LOGO_MOVED,
     FLAT_LIGHT,
     LETTERS_WRONG,
-    Complaint {
-        chance: 0.3,
-        chance_cured: 0.3,
-        ..PLAIN_SURFACES
-    },
+    Complaint { chance: 0.3, chance_cured: 0.3, ..PLAIN_SURFACES },
 ];
 const NANO_COMPLAINTS: [Complaint; 4] = [
     SHOWN_IN_ENGLISH,
     PLAIN_SURFACES,
     TOO_MUCH_CHANGED,
-    Complaint {
-        chance: 0.3,
-        chance_cured: 0.3,
-        ..FLAT_LIGHT
-    },
+    Complaint { chance: 0.3, chance_cured: 0.3, ..FLAT_LIGHT },
 ];
 
 /// Requests for words in the picture are a little harder, as for every model.
@@ -389,19 +334,12 @@ fn issues(truth: &Truth, task: &Task, guidance: &Guidance, rng: &mut StdRng) -> 
     let mut issues = Vec::new();
     for complaint in truth.complaints {
         let cured = guidance.says(complaint.cured_by);
-        let chance = if cured {
-            complaint.chance_cured
-        } else {
-            complaint.chance
-        };
+        let chance = if cured { complaint.chance_cured } else { complaint.chance };
         // Both numbers are drawn in any case, so that a cure changes nothing else.
         let (shows, wording) = (rng.random_bool(chance), usize::from(rng.random_bool(0.4)));
         if shows {
             issues.extend(
-                complaint
-                    .wordings
-                    .get(wording)
-                    .map(|text| text.replace("{product}", task.product)),
+                complaint.wordings.get(wording).map(|text| text.replace("{product}", task.product)),
             );
         }
     }

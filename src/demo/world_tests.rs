@@ -20,21 +20,14 @@ fn scores(model: Model, guidance: &Guidance, seed: u64, numbers: std::ops::Range
 /// How often the real gate adopts `new` over `old` on ten scores each.
 fn adopted_share(model: Model, old: &Guidance, new: &Guidance) -> f64 {
     const TESTS: u64 = 500;
-    let rules = GateRules {
-        threshold_basis_points: 1_000,
-        scores_per_arm_min: 8,
-        score_max: 10,
-    };
+    let rules = GateRules { threshold_basis_points: 1_000, scores_per_arm_min: 8, score_max: 10 };
     let adopted = (0..TESTS)
         .filter(|seed| {
             let block = ByArm {
                 control: scores(model, old, *seed, 100..110),
                 candidate: scores(model, new, *seed, 110..120),
             };
-            let look = Look {
-                blocks: vec![block],
-                missed: ByArm::default(),
-            };
+            let look = Look { blocks: vec![block], missed: ByArm::default() };
             decide(&rules, &look).status == Status::Adopted
         })
         .count();
@@ -76,17 +69,9 @@ fn a_good_change_passes_the_gate_and_a_useless_one_hardly_ever_does() {
     }
     let useless = [
         (Model::Wan, said(&[Preserve]), said(&[Preserve, Cinematic])),
-        (
-            Model::Wan,
-            said(&[Preserve, Verbatim]),
-            said(&[Preserve, Verbatim, Surfaces]),
-        ),
+        (Model::Wan, said(&[Preserve, Verbatim]), said(&[Preserve, Verbatim, Surfaces])),
         (Model::Nano, said(&[Verbatim]), said(&[Verbatim, Surfaces])),
-        (
-            Model::Nano,
-            said(&[Verbatim, OneChange]),
-            said(&[Verbatim, OneChange, Cinematic]),
-        ),
+        (Model::Nano, said(&[Verbatim, OneChange]), said(&[Verbatim, OneChange, Cinematic])),
     ];
     for (model, old, new) in &useless {
         let share = adopted_share(*model, old, new);
@@ -131,9 +116,7 @@ fn a_line_that_forbids_translating_does_not_say_to_translate() {
 
 #[test]
 fn the_enhanced_prompt_follows_the_documents() {
-    let asked = (0..)
-        .map(|number| task(2, number))
-        .find(|task| task.words.is_some());
+    let asked = (0..).map(|number| task(2, number)).find(|task| task.words.is_some());
     let asked = asked.expect("some task has words");
     let words = asked.words.unwrap_or_default();
     assert!(!enhance(&asked, &start(Model::Nano), &[]).contains(words));

@@ -17,8 +17,7 @@ use crate::workflow::{Definition, ModelName};
 pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<What, EffectFailure> {
     let (_, definition) = context(engine, claim).await?;
     let shown = analysis_context(engine, claim, &definition).await?;
-    let models: Vec<ModelName> =
-        definition.models.iter().map(|model| model.name.clone()).collect();
+    let models: Vec<ModelName> = definition.models.iter().map(|model| model.name.clone()).collect();
     let build = |rejected: &[String]| {
         let asked = AnalysisContext { rejected: rejected.to_vec(), ..shown.clone() };
         let prompt = render_analysis(&definition, &asked)?;
@@ -30,12 +29,15 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
             analysis_schema(&models),
         ))
     };
-    let caller =
-        Caller { engine, claim, definition: &definition, purpose: Purpose { name: "analysis", model: "" } };
+    let caller = Caller {
+        engine,
+        claim,
+        definition: &definition,
+        purpose: Purpose { name: "analysis", model: "" },
+    };
     let answer: AnalysisAnswer =
         paid_call::ask(caller, build, |text| usable(text, &definition)).await?;
-    let in_window =
-        window::task_ids(engine.store.pool(), claim.workflow_id, claim.cycle).await?;
+    let in_window = window::task_ids(engine.store.pool(), claim.workflow_id, claim.cycle).await?;
     Ok(What::Analysis(to_rows(answer, &shown.window, &in_window)))
 }
 
@@ -81,8 +83,12 @@ fn sample(window: &[WindowTask], limit: usize) -> Vec<i64> {
     // A task without any score failed altogether, so it ranks below a score of 0.
     by_score.sort_by_key(|task| (task.best_score.unwrap_or(-1), task.id));
     let third = limit / 3;
-    let mut chosen: HashSet<i64> =
-        by_score.iter().take(third).chain(by_score.iter().rev().take(third)).map(|t| t.id).collect();
+    let mut chosen: HashSet<i64> = by_score
+        .iter()
+        .take(third)
+        .chain(by_score.iter().rev().take(third))
+        .map(|t| t.id)
+        .collect();
     let rest: Vec<i64> =
         window.iter().map(|task| task.id).filter(|id| !chosen.contains(id)).collect();
     let wanted = limit.saturating_sub(chosen.len());
@@ -157,7 +163,10 @@ mod tests {
     use super::*;
 
     fn window(scores: &[Option<i32>]) -> Vec<WindowTask> {
-        (1..).zip(scores).map(|(id, best_score)| WindowTask { id, best_score: *best_score }).collect()
+        (1..)
+            .zip(scores)
+            .map(|(id, best_score)| WindowTask { id, best_score: *best_score })
+            .collect()
     }
 
     #[test]

@@ -108,9 +108,8 @@ fn file_change(
         backup_name: intent.backup_name.clone(),
         version: to.version,
         texts: to.texts(),
-        expected_before: active.map_or_else(FileHashes::default, |version| {
-            research::hashes_of(&version.texts())
-        }),
+        expected_before: active
+            .map_or_else(FileHashes::default, |version| research::hashes_of(&version.texts())),
         at: intent.intended_at,
     }
 }
@@ -123,11 +122,7 @@ fn no_such_version(model: &str, version: i32) -> EffectFailure {
     )
 }
 
-async fn write(
-    folder: PathBuf,
-    model: String,
-    change: Change,
-) -> Result<Written, EffectFailure> {
+async fn write(folder: PathBuf, model: String, change: Change) -> Result<Written, EffectFailure> {
     let name = model.clone();
     let written: Result<Written, FilesError> =
         tokio::task::spawn_blocking(move || research::write_version(&folder, &model, &change))

@@ -96,8 +96,7 @@ async fn is_at_ceiling(
     )
     .await?;
     let best = i128::from(count) * i128::from(definition.score_max) * 10_000;
-    let needed =
-        i128::from(sum) * (10_000 + i128::from(definition.gate.improvement_basis_points));
+    let needed = i128::from(sum) * (10_000 + i128::from(definition.gate.improvement_basis_points));
     Ok(count > 0 && needed >= best)
 }
 

@@ -56,7 +56,11 @@ pub struct EffectFailure {
 
 impl EffectFailure {
     /// A failure that only a person can mend.
-    pub fn for_good(code: &'static str, words: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn for_good(
+        code: &'static str,
+        words: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
             code,
             words: words.into(),
@@ -69,7 +73,11 @@ impl EffectFailure {
     }
 
     /// A failure that a later try may get past.
-    pub fn for_now(code: &'static str, words: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn for_now(
+        code: &'static str,
+        words: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { retryable: true, ..Self::for_good(code, words, remedy) }
     }
 }

@@ -102,7 +102,10 @@ fn no_usable_answer(rejected: &[String]) -> EffectFailure {
     let last = rejected.last().map_or("", String::as_str);
     EffectFailure::for_good(
         "no_usable_answer",
-        format!("Claude was asked {} times, and no answer could be used; the last: {last}", rejected.len()),
+        format!(
+            "Claude was asked {} times, and no answer could be used; the last: {last}",
+            rejected.len()
+        ),
         "read the calls with `mathesis cycle show`; then `mathesis cycle retry` to ask again, or `mathesis cycle cancel`",
     )
 }
@@ -175,8 +178,7 @@ async fn check_claim(caller: Caller<'_>) -> Result<(), EffectFailure> {
 async fn check_budget(caller: Caller<'_>, request: &MessageRequest) -> Result<(), EffectFailure> {
     let Caller { engine, claim, definition, .. } = caller;
     let since = month_start(engine.now(), definition.timezone);
-    let spent =
-        claude_calls::cost_since(engine.store.pool(), claim.workflow_id, since).await?;
+    let spent = claude_calls::cost_since(engine.store.pool(), claim.workflow_id, since).await?;
     let next = claude::estimate(&request.model, request.prompt_bytes(), request.max_tokens);
     // The definition in force sets the budget, so that an operator can raise it at once.
     let budget = engine
@@ -195,7 +197,9 @@ async fn check_budget(caller: Caller<'_>, request: &MessageRequest) -> Result<()
             "budget_spent",
             format!(
                 "this month's Claude calls cost {} USD, the next may cost up to {} USD, and the budget is {} USD",
-                spent.round_dp(2), next.round_dp(2), budget
+                spent.round_dp(2),
+                next.round_dp(2),
+                budget
             ),
             "nothing to do: it goes on when the month turns. To go on now, raise claude.budget_usd_per_month, restart, then `mathesis cycle retry`",
         )
@@ -262,7 +266,9 @@ fn outcome_of(finished: &Finished) -> CallOutcome {
         stop_reason: finished.stop_reason.clone(),
         request_id: finished.request_id.clone(),
         input_tokens: usage.map(|usage| tokens(usage.input_tokens)),
-        cache_creation_tokens: usage.and_then(|usage| usage.cache_creation_input_tokens).map(tokens),
+        cache_creation_tokens: usage
+            .and_then(|usage| usage.cache_creation_input_tokens)
+            .map(tokens),
         cache_read_tokens: usage.and_then(|usage| usage.cache_read_input_tokens).map(tokens),
         output_tokens: usage.map(|usage| tokens(usage.output_tokens)),
         cost_usd: finished.cost_usd,

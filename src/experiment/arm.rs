@@ -71,18 +71,12 @@ impl<T> ByArm<T> {
 
     /// The pair of what `f` makes of each value, the control's first.
     pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> ByArm<U> {
-        ByArm {
-            control: f(self.control),
-            candidate: f(self.candidate),
-        }
+        ByArm { control: f(self.control), candidate: f(self.candidate) }
     }
 
     /// The pair by reference, so that [`ByArm::map`] does not consume it.
     pub fn as_ref(&self) -> ByArm<&T> {
-        ByArm {
-            control: &self.control,
-            candidate: &self.candidate,
-        }
+        ByArm { control: &self.control, candidate: &self.candidate }
     }
 }
 
@@ -112,11 +106,7 @@ impl UnknownName {
         found.ok_or_else(|| Self {
             kind,
             name: name.to_owned(),
-            expected: all
-                .iter()
-                .map(|&item| word(item))
-                .collect::<Vec<_>>()
-                .join(", "),
+            expected: all.iter().map(|&item| word(item)).collect::<Vec<_>>().join(", "),
         })
     }
 }
@@ -144,18 +134,9 @@ mod tests {
 
     #[test]
     fn a_pair_keeps_its_arms_apart() {
-        let mut pair = ByArm {
-            control: 1,
-            candidate: 2,
-        };
+        let mut pair = ByArm { control: 1, candidate: 2 };
         *pair.get_mut(Arm::Candidate) += 5;
         assert_eq!((*pair.get(Arm::Control), *pair.get(Arm::Candidate)), (1, 7));
-        assert_eq!(
-            pair.map(|n| n * 10),
-            ByArm {
-                control: 10,
-                candidate: 70
-            }
-        );
+        assert_eq!(pair.map(|n| n * 10), ByArm { control: 10, candidate: 70 });
     }
 }

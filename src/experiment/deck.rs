@@ -151,9 +151,8 @@ mod tests {
     #[test]
     fn thirty_tasks_are_seven_blocks_of_four_and_one_of_two() {
         let deck = shuffle(&rules(15, 4), 1);
-        let sizes: Vec<usize> = (1..=8)
-            .map(|block| deck.iter().filter(|slot| slot.block == block).count())
-            .collect();
+        let sizes: Vec<usize> =
+            (1..=8).map(|block| deck.iter().filter(|slot| slot.block == block).count()).collect();
         assert_eq!(sizes, [4, 4, 4, 4, 4, 4, 4, 2]);
     }
 
@@ -165,19 +164,14 @@ mod tests {
             *counts.entry(arms).or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 6);
-        assert!(
-            counts.values().all(|count| (850..1150).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
     }
 
     #[test]
     fn the_blocks_of_one_deck_differ_from_each_other() {
         let deck = shuffle(&rules(100, 4), 7);
-        let orders: BTreeSet<Vec<Arm>> = deck
-            .chunks(4)
-            .map(|block| block.iter().map(|slot| slot.arm).collect())
-            .collect();
+        let orders: BTreeSet<Vec<Arm>> =
+            deck.chunks(4).map(|block| block.iter().map(|slot| slot.arm).collect()).collect();
         assert_eq!(orders.len(), 6);
     }
 

@@ -24,11 +24,7 @@ impl EProcess {
     ///
     /// Whatever lies outside is cut to that range; what is no number is no news.
     pub fn observe(&mut self, difference: f64) {
-        let difference = if difference.is_nan() {
-            0.0
-        } else {
-            difference.clamp(-1.0, 1.0)
-        };
+        let difference = if difference.is_nan() { 0.0 } else { difference.clamp(-1.0, 1.0) };
         for (log_stake, bet) in self.log_stakes.iter_mut().zip(BETS) {
             *log_stake += (bet * difference).ln_1p();
         }
@@ -38,11 +34,7 @@ impl EProcess {
     #[must_use]
     pub fn log_e(&self) -> f64 {
         let highest = self.log_stakes.iter().copied().fold(f64::MIN, f64::max);
-        let shares: f64 = self
-            .log_stakes
-            .iter()
-            .map(|log| (log - highest).exp())
-            .sum();
+        let shares: f64 = self.log_stakes.iter().map(|log| (log - highest).exp()).sum();
         highest + (shares / BETS.len() as f64).ln()
     }
 }
@@ -72,10 +64,8 @@ fn log_e(blocks: &[ByArm<Vec<u16>>], score_max: u16, sign: f64) -> Option<f64> {
         return None;
     }
     let mut process = EProcess::default();
-    let mut pairs = blocks
-        .iter()
-        .flat_map(|block| block.control.iter().zip(&block.candidate))
-        .peekable();
+    let mut pairs =
+        blocks.iter().flat_map(|block| block.control.iter().zip(&block.candidate)).peekable();
     pairs.peek()?;
     for (&control, &candidate) in pairs {
         let points = f64::from(candidate) - f64::from(control);
@@ -115,10 +105,7 @@ mod tests {
 
     #[test]
     fn a_score_without_a_partner_is_no_bet() {
-        let lone = [ByArm {
-            control: vec![],
-            candidate: vec![9],
-        }];
+        let lone = [ByArm { control: vec![], candidate: vec![9] }];
         assert_eq!(log_e_benefit(&lone, 10), None);
         assert_eq!(log_e_benefit(&blocks(&[(1, 2)]), 0), None);
     }

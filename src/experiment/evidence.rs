@@ -131,10 +131,7 @@ impl Evidence {
             count => format!("{count} tasks"),
         };
         let (new, old) = (self.candidate, self.control);
-        match (
-            self.candidate_mean.map(points),
-            self.control_mean.map(points),
-        ) {
+        match (self.candidate_mean.map(points), self.control_mean.map(points)) {
             (Some(a), Some(b)) if new.count == old.count => {
                 format!("scored {a} against {b} on {} each", tasks(new))
             }
@@ -177,11 +174,7 @@ fn improvement(control: Sum, candidate: Sum) -> Option<f64> {
     }
     let old = u128::from(control.total) * u128::from(candidate.count);
     let new = u128::from(candidate.total) * u128::from(control.count);
-    let gain = if new >= old {
-        (new - old) as f64
-    } else {
-        -((old - new) as f64)
-    };
+    let gain = if new >= old { (new - old) as f64 } else { -((old - new) as f64) };
     Some(gain / old as f64)
 }
 
@@ -193,11 +186,7 @@ fn points(mean: f64) -> String {
 
 fn about(gain: f64) -> String {
     let percent = (gain * 100.0).round();
-    if percent == 0.0 {
-        "less than 1%".to_owned()
-    } else {
-        format!("about {percent:+}%")
-    }
+    if percent == 0.0 { "less than 1%".to_owned() } else { format!("about {percent:+}%") }
 }
 
 /// Basis points as a percentage without idle zeros: 1000 is "10", 1250 is "12.5".
@@ -206,11 +195,7 @@ fn percent_plain(basis_points: u32) -> String {
 }
 
 fn p_in_words(p: f64) -> String {
-    if p < 0.0001 {
-        "p < 0.0001".to_owned()
-    } else {
-        format!("p = {p:.4}")
-    }
+    if p < 0.0001 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") }
 }
 
 #[cfg(test)]
@@ -218,11 +203,8 @@ mod tests {
     use super::*;
     use crate::experiment::gate::decide;
 
-    const RULES: GateRules = GateRules {
-        threshold_basis_points: 1000,
-        scores_per_arm_min: 8,
-        score_max: 10,
-    };
+    const RULES: GateRules =
+        GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 };
 
     /// The scores in blocks of four, and what is left in a last one.
     fn look(control: &[u16], candidate: &[u16]) -> Look {
@@ -277,20 +259,14 @@ mod tests {
         let mut uneven = look(&[7; 10], &[9; 10]);
         uneven.missed.candidate = 20;
         insta::assert_snapshot!(said_of(&uneven), @"nano-banana v4 scored 9.0 against 7.0 on 10 tasks each: +28.6%, inconclusive, because one version went without its scores far more often than the other; the old version stays.");
-        let timed_out = Decision {
-            status: Status::Inconclusive,
-            reason: Reason::TimedOut,
-        };
+        let timed_out = Decision { status: Status::Inconclusive, reason: Reason::TimedOut };
         let evidence = Evidence::of(&RULES, &look(&[7; 10], &[9; 9]));
         insta::assert_snapshot!(evidence.sentence("flux", 12, &timed_out), @"flux v12 scored 9.0 on 9 tasks against 7.0 on 10 tasks: +28.6%, inconclusive, because the test ran out of time; the old version stays.");
     }
 
     #[test]
     fn an_improvement_just_past_the_threshold_does_not_read_as_the_threshold() {
-        let over = look(
-            &[1000; 10],
-            &[1100, 1100, 1100, 1100, 1100, 1100, 1100, 1100, 1100, 1101],
-        );
+        let over = look(&[1000; 10], &[1100, 1100, 1100, 1100, 1100, 1100, 1100, 1100, 1100, 1101]);
         insta::assert_snapshot!(said_of(&over), @"nano-banana v4 scored 1100.1 against 1000.0 on 10 tasks each: +10.01%, adopted; about +10% is the likely true gain.");
     }
 

@@ -77,10 +77,7 @@ impl Sum {
     /// Adds up.
     #[must_use]
     pub fn of(scores: &[u16]) -> Self {
-        Self {
-            total: scores.iter().copied().map(u64::from).sum(),
-            count: scores.len() as u64,
-        }
+        Self { total: scores.iter().copied().map(u64::from).sum(), count: scores.len() as u64 }
     }
 
     /// Both together; a sum too large for its type stays at the largest that fits.
@@ -279,11 +276,7 @@ pub fn decide(rules: &GateRules, look: &Look) -> Decision {
         (Status::Inconclusive, Reason::UnevenMissingness)
     } else if let Some(score) = only_score(look) {
         let zero = score == 0;
-        let reason = if zero {
-            Reason::AllZero
-        } else {
-            Reason::AllEqual
-        };
+        let reason = if zero { Reason::AllZero } else { Reason::AllEqual };
         (Status::Rejected, reason)
     } else if sums.control.total == 0 {
         if zero_control_p(look) <= ALPHA + ROUNDING {
@@ -337,10 +330,8 @@ fn product(a: u64, b: u64, c: u64) -> (u128, u64) {
 
 /// The score that all tasks of both arms got, if it is but one.
 fn only_score(look: &Look) -> Option<u16> {
-    let mut scores = look
-        .blocks
-        .iter()
-        .flat_map(|block| block.control.iter().chain(&block.candidate));
+    let mut scores =
+        look.blocks.iter().flat_map(|block| block.control.iter().chain(&block.candidate));
     let first = *scores.next()?;
     scores.all(|&score| score == first).then_some(first)
 }

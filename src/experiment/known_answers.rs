@@ -12,11 +12,8 @@ use crate::experiment::missingness::{fisher_p, sample_ratio_p};
 use crate::experiment::shrinkage::Posterior;
 use crate::experiment::{ByArm, permutation, probation};
 
-const RULES: GateRules = GateRules {
-    threshold_basis_points: 1000,
-    scores_per_arm_min: 8,
-    score_max: 10,
-};
+const RULES: GateRules =
+    GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 };
 const TOLERANCE: f64 = 1e-10;
 
 /// The vectors of one kind, computed with scipy; `None`, said aloud, where the file is not at hand.
@@ -44,10 +41,7 @@ fn cases<T: serde::de::DeserializeOwned>(kind: &str) -> Vec<T> {
 
 #[track_caller]
 fn assert_near(name: &str, actual: f64, expected: f64) {
-    assert!(
-        (actual - expected).abs() <= TOLERANCE,
-        "{name}: {actual} is not {expected}"
-    );
+    assert!((actual - expected).abs() <= TOLERANCE, "{name}: {actual} is not {expected}");
 }
 
 #[derive(Clone, Deserialize)]
@@ -58,18 +52,12 @@ struct Scores {
 
 impl Scores {
     fn by_arm(self) -> ByArm<Vec<u16>> {
-        ByArm {
-            control: self.old,
-            candidate: self.new,
-        }
+        ByArm { control: self.old, candidate: self.new }
     }
 }
 
 fn one_block(block: ByArm<Vec<u16>>) -> Look {
-    Look {
-        blocks: vec![block],
-        missed: ByArm::default(),
-    }
+    Look { blocks: vec![block], missed: ByArm::default() }
 }
 
 #[test]
@@ -85,30 +73,19 @@ fn known_answers_of_the_gate() {
     for case in cases::<Case>("gate") {
         let name = &case.name;
         let look = one_block(case.scores.by_arm());
-        let rules = GateRules {
-            threshold_basis_points: case.threshold_bp,
-            ..RULES
-        };
+        let rules = GateRules { threshold_basis_points: case.threshold_bp, ..RULES };
         let decision = decide(&rules, &look);
         let improvement = Evidence::of(&rules, &look).improvement;
         if case.expect["verdict"] == "undefined_old_zero" {
             assert_eq!(improvement, None, "{name}");
             let both_zero = look.sums().candidate.total == 0;
-            let reason = if both_zero {
-                Reason::AllZero
-            } else {
-                Reason::ZeroControlImproved
-            };
+            let reason = if both_zero { Reason::AllZero } else { Reason::ZeroControlImproved };
             assert_eq!(decision.reason, reason, "{name}");
             continue;
         }
         let adopted = decision.status == Status::Adopted;
         assert_eq!(adopted, case.expect["adopt"].as_bool().unwrap(), "{name}");
-        assert_near(
-            name,
-            improvement.unwrap(),
-            case.expect["improvement"].as_f64().unwrap(),
-        );
+        assert_near(name, improvement.unwrap(), case.expect["improvement"].as_f64().unwrap());
     }
 }
 
@@ -147,10 +124,7 @@ fn known_answers_of_the_stratified_test() {
         let blocks: Vec<_> = case.blocks.into_iter().map(Scores::by_arm).collect();
         let tails = permutation::stratified(&blocks).unwrap();
         assert_near(&case.name, tails.greater, case.p_greater);
-        let look = Look {
-            blocks,
-            missed: ByArm::default(),
-        };
+        let look = Look { blocks, missed: ByArm::default() };
         assert_eq!(Evidence::of(&RULES, &look).p_exact, Some(tails.greater));
     }
 }
@@ -213,12 +187,7 @@ fn known_answers_of_shrinkage() {
         p_better: f64,
         p_ge_10pct: f64,
     }
-    for Case {
-        name,
-        scores,
-        expect,
-    } in cases::<Case>("shrinkage")
-    {
+    for Case { name, scores, expect } in cases::<Case>("shrinkage") {
         let look = one_block(scores.by_arm());
         let posterior = Posterior::of(&look.pooled()).unwrap();
         assert_near(&name, posterior.standard_error, expect.se);
@@ -250,24 +219,13 @@ fn known_answers_of_probation() {
         expect: Value,
     }
     let by_arm = |sums: Sums| ByArm {
-        control: Sum {
-            total: sums.old_sum,
-            count: sums.old_n,
-        },
-        candidate: Sum {
-            total: sums.new_sum,
-            count: sums.new_n,
-        },
+        control: Sum { total: sums.old_sum, count: sums.old_n },
+        candidate: Sum { total: sums.new_sum, count: sums.new_n },
     };
     for case in cases::<Case>("probation") {
         let (test, window) = (by_arm(case.test), by_arm(case.window));
         let kept = probation::keeps(test, window, case.retain_bp);
-        assert_eq!(
-            kept,
-            case.expect["keep"].as_bool().unwrap(),
-            "{}",
-            case.name
-        );
+        assert_eq!(kept, case.expect["keep"].as_bool().unwrap(), "{}", case.name);
         let pooled = probation::pooled(test, window);
         let gain = pooled.candidate.mean().unwrap() / pooled.control.mean().unwrap() - 1.0;
         assert_near(&case.name, gain, case.expect["pooled"].as_f64().unwrap());
@@ -295,18 +253,12 @@ fn known_answers_of_the_guards() {
     let ratio: Vec<Ratio> = serde_json::from_value(vectors["srm_binom"].clone()).unwrap();
     assert!(!fisher.is_empty() && !ratio.is_empty());
     for case in fisher {
-        let arms = |column: usize| ByArm {
-            control: case.old[column],
-            candidate: case.new[column],
-        };
+        let arms = |column: usize| ByArm { control: case.old[column], candidate: case.new[column] };
         let name = format!("{:?} {:?}", case.old, case.new);
         assert_near(&name, fisher_p(arms(0), arms(1)), case.p_two_sided);
     }
     for case in ratio {
-        let counts = ByArm {
-            control: case.n - case.n_new,
-            candidate: case.n_new,
-        };
+        let counts = ByArm { control: case.n - case.n_new, candidate: case.n_new };
         let name = format!("{} of {}", case.n_new, case.n);
         assert_near(&name, sample_ratio_p(counts).unwrap(), case.p_two_sided);
     }

@@ -25,11 +25,8 @@ pub fn fisher_p(missed: ByArm<u32>, valid: ByArm<u32>) -> f64 {
     let highest = missed_all.min(control_all);
 
     // Weights relative to the observed table; x is the number of the control's missed scores.
-    let (row, column, rest) = (
-        control_all as f64,
-        missed_all as f64,
-        candidate_all as f64 - missed_all as f64,
-    );
+    let (row, column, rest) =
+        (control_all as f64, missed_all as f64, candidate_all as f64 - missed_all as f64);
     let up = |x: f64| (row - x) * (column - x) / ((x + 1.0) * (rest + x + 1.0));
     two_sided(missed.control, lowest, highest, up)
 }
@@ -51,19 +48,13 @@ pub fn sample_ratio_p(counts: ByArm<u32>) -> Option<f64> {
 /// Weights are relative to the peak's, so that none overflows, and a walk ends where they vanish.
 fn two_sided(observed: u64, lowest: u64, highest: u64, up: impl Fn(f64) -> f64) -> f64 {
     let peak = peak(lowest, highest, &up);
-    let rising = walk(
-        highest.saturating_sub(peak),
-        |step| up((peak + step) as f64),
-    );
-    let falling = walk(peak.saturating_sub(lowest), |step| {
-        up((peak - step - 1) as f64).recip()
-    });
+    let rising = walk(highest.saturating_sub(peak), |step| up((peak + step) as f64));
+    let falling = walk(peak.saturating_sub(lowest), |step| up((peak - step - 1) as f64).recip());
     let weight_at = |weights: &[f64], distance: u64| match distance.checked_sub(1) {
         None => 1.0,
-        Some(index) => usize::try_from(index)
-            .ok()
-            .and_then(|index| weights.get(index).copied())
-            .unwrap_or(0.0),
+        Some(index) => {
+            usize::try_from(index).ok().and_then(|index| weights.get(index).copied()).unwrap_or(0.0)
+        }
     };
     let observed_weight = if observed >= peak {
         weight_at(&rising, observed - peak)

@@ -39,9 +39,7 @@ pub fn unstratified(scores: &ByArm<Vec<u16>>) -> Option<Tails> {
 /// have only one way to be dealt, and say nothing; where all are so, every p is 1 but `strict`, which is 0.
 #[must_use]
 pub fn stratified(blocks: &[ByArm<Vec<u16>>]) -> Option<Tails> {
-    let unit = blocks
-        .iter()
-        .fold(0, |unit, block| common_step(block, unit));
+    let unit = blocks.iter().fold(0, |unit, block| common_step(block, unit));
     let mut steps_left = STEPS_MAX;
     let mut null = Null::certain();
     for block in blocks {
@@ -57,10 +55,8 @@ pub fn stratified(blocks: &[ByArm<Vec<u16>>]) -> Option<Tails> {
 /// `None` where the differences are too many and too large to be computed in a moment.
 #[must_use]
 pub fn sign_flip(differences: &[i32]) -> Option<Tails> {
-    let unit = differences
-        .iter()
-        .fold(0, |unit, difference| gcd(unit, difference.unsigned_abs()))
-        .max(1);
+    let unit =
+        differences.iter().fold(0, |unit, difference| gcd(unit, difference.unsigned_abs())).max(1);
     let mut steps_left = STEPS_MAX;
     let mut null = Null::certain();
     for &difference in differences.iter().filter(|&&difference| difference != 0) {
@@ -81,18 +77,12 @@ struct Null {
 impl Null {
     /// Nothing dealt yet: the sum is 0.
     fn certain() -> Self {
-        Self {
-            sums: vec![(0, 1.0)],
-            observed: 0,
-        }
+        Self { sums: vec![(0, 1.0)], observed: 0 }
     }
 
     /// One difference, whose positive part is `size` or nothing.
     fn flip(size: usize, positive: bool) -> Self {
-        Self {
-            sums: vec![(0, 0.5), (size, 0.5)],
-            observed: if positive { size } else { 0 },
-        }
+        Self { sums: vec![(0, 0.5), (size, 0.5)], observed: if positive { size } else { 0 } }
     }
 
     /// All ways of dealing one block.
@@ -155,9 +145,7 @@ impl Null {
     fn tails(&self) -> Tails {
         let chance = |of: &dyn Fn(usize) -> bool| -> f64 {
             let sums = self.sums.iter().filter(|&&(sum, _)| of(sum));
-            sums.map(|&(_, probability)| probability)
-                .sum::<f64>()
-                .clamp(0.0, 1.0)
+            sums.map(|&(_, probability)| probability).sum::<f64>().clamp(0.0, 1.0)
         };
         let strict = chance(&|sum| sum > self.observed);
         let tie = chance(&|sum| sum == self.observed);
@@ -190,9 +178,7 @@ impl Offsets {
     fn new(block: &ByArm<Vec<u16>>, unit: u32) -> Self {
         let lowest = u32::from(lowest(block));
         let steps = |scores: &[u16]| -> Vec<usize> {
-            let above = scores
-                .iter()
-                .map(|&score| (u32::from(score) - lowest) / unit);
+            let above = scores.iter().map(|&score| (u32::from(score) - lowest) / unit);
             above.map(|steps| steps as usize).collect()
         };
         let control = steps(&block.control);
@@ -214,11 +200,7 @@ impl Offsets {
     fn width(&self) -> Option<usize> {
         let mut descending = self.values.clone();
         descending.sort_unstable_by(|a, b| b.cmp(a));
-        descending
-            .iter()
-            .take(self.drawn)
-            .sum::<usize>()
-            .checked_add(1)
+        descending.iter().take(self.drawn).sum::<usize>().checked_add(1)
     }
 
     /// The candidate has what the control did not draw.
@@ -230,10 +212,7 @@ impl Offsets {
             let drawn = drawn.into_iter().enumerate().rev();
             sparse(drawn.map(|(sum, probability)| (total.saturating_sub(sum), probability)))
         };
-        Null {
-            sums,
-            observed: self.candidate_sum,
-        }
+        Null { sums, observed: self.candidate_sum }
     }
 }
 
@@ -269,10 +248,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn block(control: &[u16], candidate: &[u16]) -> ByArm<Vec<u16>> {
-        ByArm {
-            control: control.to_vec(),
-            candidate: candidate.to_vec(),
-        }
+        ByArm { control: control.to_vec(), candidate: candidate.to_vec() }
     }
 
     /// All candidate sums that the blocks could have been dealt, one for each way.
@@ -286,9 +262,7 @@ mod tests {
                     dealt.map(|(_, &score)| u64::from(score)).sum::<u64>()
                 });
             let ways: Vec<u64> = ways.collect();
-            let both = sums
-                .iter()
-                .flat_map(|sum| ways.iter().map(move |way| sum + way));
+            let both = sums.iter().flat_map(|sum| ways.iter().map(move |way| sum + way));
             both.collect()
         })
     }

@@ -32,10 +32,7 @@ mod tests {
 
     fn sums(control: (u64, u64), candidate: (u64, u64)) -> ByArm<Sum> {
         let sum = |(total, count)| Sum { total, count };
-        ByArm {
-            control: sum(control),
-            candidate: sum(candidate),
-        }
+        ByArm { control: sum(control), candidate: sum(candidate) }
     }
 
     #[test]

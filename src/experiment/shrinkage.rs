@@ -64,10 +64,7 @@ impl Posterior {
     /// The central 95% interval.
     #[must_use]
     pub fn interval_95(&self) -> Interval {
-        Interval {
-            low: self.mean - Z_95 * self.sd,
-            high: self.mean + Z_95 * self.sd,
-        }
+        Interval { low: self.mean - Z_95 * self.sd, high: self.mean + Z_95 * self.sd }
     }
 
     /// The probability that the true improvement is above `improvement`, 0 to 1; above 0 means simply better.
@@ -90,15 +87,9 @@ impl Moments {
         }
         let count = scores.len() as f64;
         let mean = scores.iter().copied().map(f64::from).sum::<f64>() / count;
-        let squares: f64 = scores
-            .iter()
-            .map(|&score| (f64::from(score) - mean).powi(2))
-            .sum();
+        let squares: f64 = scores.iter().map(|&score| (f64::from(score) - mean).powi(2)).sum();
         let variance = (squares / (count - 1.0)).max(VARIANCE_MIN);
-        Some(Self {
-            mean,
-            squared_error: variance / count,
-        })
+        Some(Self { mean, squared_error: variance / count })
     }
 }
 
@@ -113,12 +104,9 @@ mod tests {
 
     #[test]
     fn the_normal_tails_are_those_of_the_tables() {
-        for (z, expected) in [
-            (0.0, 0.5),
-            (Z_95, 0.975),
-            (-Z_95, 0.025),
-            (-5.0, 2.866_515_718_791_946e-7),
-        ] {
+        for (z, expected) in
+            [(0.0, 0.5), (Z_95, 0.975), (-Z_95, 0.025), (-5.0, 2.866_515_718_791_946e-7)]
+        {
             assert!((normal_cdf(z) - expected).abs() < 1e-12, "{z}");
         }
     }
@@ -126,10 +114,7 @@ mod tests {
     #[test]
     fn one_score_or_a_control_of_zeros_has_no_posterior() {
         let posterior = |control: &[u16], candidate: &[u16]| {
-            Posterior::of(&ByArm {
-                control: control.to_vec(),
-                candidate: candidate.to_vec(),
-            })
+            Posterior::of(&ByArm { control: control.to_vec(), candidate: candidate.to_vec() })
         };
         assert_eq!(posterior(&[], &[]), None);
         assert_eq!(posterior(&[7], &[8, 8]), None);

@@ -113,20 +113,72 @@ mod tests {
             ("nothing yet", holder(), Fate::Waits),
             ("enhanced only", named(2), Fate::Waits),
             ("scored", SlotFacts { score: Some(8), ..named(2) }, Fate::Scores(8)),
-            ("scored after the time-out", SlotFacts { score: Some(8), timed_out: true, ..named(2) }, Fate::Scores(8)),
-            ("scored, version not named yet", SlotFacts { score: Some(8), ..holder() }, Fate::Waits),
+            (
+                "scored after the time-out",
+                SlotFacts { score: Some(8), timed_out: true, ..named(2) },
+                Fate::Scores(8),
+            ),
+            (
+                "scored, version not named yet",
+                SlotFacts { score: Some(8), ..holder() },
+                Fate::Waits,
+            ),
             ("scored under another version", SlotFacts { score: Some(8), ..named(1) }, Fate::Waits),
-            ("scored under another version, too long ago", SlotFacts { score: Some(8), timed_out: true, ..named(1) }, Fate::Missing(Loss::TimedOut)),
-            ("the prompt's fault", SlotFacts { error: Some(Fault::Prompt), ..named(2) }, Fate::Scores(0)),
-            ("the prompt's fault before any enhancement", SlotFacts { error: Some(Fault::Prompt), ..holder() }, Fate::Scores(0)),
-            ("the prompt's fault under another version", SlotFacts { error: Some(Fault::Prompt), ..named(1) }, Fate::Waits),
-            ("infrastructure's fault", SlotFacts { error: Some(Fault::Elsewhere), ..named(2) }, Fate::Missing(Loss::Infrastructure)),
-            ("a score outranks the prompt's fault", SlotFacts { score: Some(7), error: Some(Fault::Prompt), ..named(2) }, Fate::Scores(7)),
-            ("a score outranks infrastructure's fault", SlotFacts { score: Some(7), error: Some(Fault::Elsewhere), ..named(2) }, Fate::Scores(7)),
-            ("the whole run failed", SlotFacts { run_failed: true, ..named(2) }, Fate::Missing(Loss::RunFailed)),
-            ("the prompt's fault, then the run failed", SlotFacts { error: Some(Fault::Prompt), run_failed: true, ..named(2) }, Fate::Scores(0)),
-            ("scored, then the run failed", SlotFacts { score: Some(9), run_failed: true, ..named(2) }, Fate::Scores(9)),
-            ("silent too long", SlotFacts { timed_out: true, ..named(2) }, Fate::Missing(Loss::TimedOut)),
+            (
+                "scored under another version, too long ago",
+                SlotFacts { score: Some(8), timed_out: true, ..named(1) },
+                Fate::Missing(Loss::TimedOut),
+            ),
+            (
+                "the prompt's fault",
+                SlotFacts { error: Some(Fault::Prompt), ..named(2) },
+                Fate::Scores(0),
+            ),
+            (
+                "the prompt's fault before any enhancement",
+                SlotFacts { error: Some(Fault::Prompt), ..holder() },
+                Fate::Scores(0),
+            ),
+            (
+                "the prompt's fault under another version",
+                SlotFacts { error: Some(Fault::Prompt), ..named(1) },
+                Fate::Waits,
+            ),
+            (
+                "infrastructure's fault",
+                SlotFacts { error: Some(Fault::Elsewhere), ..named(2) },
+                Fate::Missing(Loss::Infrastructure),
+            ),
+            (
+                "a score outranks the prompt's fault",
+                SlotFacts { score: Some(7), error: Some(Fault::Prompt), ..named(2) },
+                Fate::Scores(7),
+            ),
+            (
+                "a score outranks infrastructure's fault",
+                SlotFacts { score: Some(7), error: Some(Fault::Elsewhere), ..named(2) },
+                Fate::Scores(7),
+            ),
+            (
+                "the whole run failed",
+                SlotFacts { run_failed: true, ..named(2) },
+                Fate::Missing(Loss::RunFailed),
+            ),
+            (
+                "the prompt's fault, then the run failed",
+                SlotFacts { error: Some(Fault::Prompt), run_failed: true, ..named(2) },
+                Fate::Scores(0),
+            ),
+            (
+                "scored, then the run failed",
+                SlotFacts { score: Some(9), run_failed: true, ..named(2) },
+                Fate::Scores(9),
+            ),
+            (
+                "silent too long",
+                SlotFacts { timed_out: true, ..named(2) },
+                Fate::Missing(Loss::TimedOut),
+            ),
         ];
         for (what, facts, fate) in rows {
             assert_eq!(judge(&facts), fate, "{what}");

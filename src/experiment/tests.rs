@@ -7,17 +7,11 @@ use crate::experiment::evidence::Evidence;
 use crate::experiment::gate::{Decision, GateRules, Look, Reason, Status, Sum, decide, exceeds};
 use crate::experiment::{ByArm, permutation};
 
-const RULES: GateRules = GateRules {
-    threshold_basis_points: 1000,
-    scores_per_arm_min: 8,
-    score_max: 10,
-};
+const RULES: GateRules =
+    GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 };
 
 fn one_block(block: ByArm<Vec<u16>>) -> Look {
-    Look {
-        blocks: vec![block],
-        missed: ByArm::default(),
-    }
+    Look { blocks: vec![block], missed: ByArm::default() }
 }
 
 fn decided(look: &Look) -> (Status, Reason) {
@@ -26,33 +20,20 @@ fn decided(look: &Look) -> (Status, Reason) {
 }
 
 fn ten_each(control: &[u16], candidate: &[u16]) -> Look {
-    one_block(ByArm {
-        control: control.to_vec(),
-        candidate: candidate.to_vec(),
-    })
+    one_block(ByArm { control: control.to_vec(), candidate: candidate.to_vec() })
 }
 
 #[test]
 fn guards_come_before_the_rule_in_their_order() {
     let good = [9; 10];
     let short = ten_each(&[5; 7], &good);
-    assert_eq!(
-        decided(&short),
-        (Status::Inconclusive, Reason::TooFewScores)
-    );
+    assert_eq!(decided(&short), (Status::Inconclusive, Reason::TooFewScores));
 
     let mut uneven = ten_each(&[5; 10], &good);
     uneven.missed.control = 6;
-    assert_eq!(
-        decided(&uneven),
-        (Status::Adopted, Reason::Improved),
-        "p is .055"
-    );
+    assert_eq!(decided(&uneven), (Status::Adopted, Reason::Improved), "p is .055");
     uneven.missed.control = 7;
-    assert_eq!(
-        decided(&uneven),
-        (Status::Inconclusive, Reason::UnevenMissingness)
-    );
+    assert_eq!(decided(&uneven), (Status::Inconclusive, Reason::UnevenMissingness));
     uneven.missed.candidate = 7;
     assert_eq!(decided(&uneven), (Status::Adopted, Reason::Improved));
 
@@ -64,39 +45,24 @@ fn guards_come_before_the_rule_in_their_order() {
 
 #[test]
 fn no_scores_are_too_few_even_where_none_are_asked_for() {
-    let rules = GateRules {
-        scores_per_arm_min: 0,
-        ..RULES
-    };
+    let rules = GateRules { scores_per_arm_min: 0, ..RULES };
     let reason = decide(&rules, &Look::default()).reason;
     assert_eq!(reason, Reason::TooFewScores);
 }
 
 #[test]
 fn a_control_of_zeros_is_beaten_only_beyond_chance() {
-    let rules = GateRules {
-        scores_per_arm_min: 3,
-        ..RULES
-    };
+    let rules = GateRules { scores_per_arm_min: 3, ..RULES };
     // Three against three: all three scoring is one deal in twenty, which is exactly .05.
     let proven = ten_each(&[0; 3], &[1, 1, 1]);
     assert_eq!(decide(&rules, &proven).reason, Reason::ZeroControlImproved);
     let unproven = ten_each(&[0; 3], &[1, 1, 0]);
-    assert_eq!(
-        decide(&rules, &unproven).reason,
-        Reason::ZeroControlNotProven
-    );
+    assert_eq!(decide(&rules, &unproven).reason, Reason::ZeroControlNotProven);
     // In one block of ten and ten, four scores are p = .043; one to a block of four, four are p = 1/16.
     let pooled = ten_each(&[0; 10], &[5, 0, 5, 0, 5, 0, 5, 0, 0, 0]);
     assert_eq!(decided(&pooled).1, Reason::ZeroControlImproved);
-    let block = |score| ByArm {
-        control: vec![0, 0],
-        candidate: vec![score, 0],
-    };
-    let blocked = Look {
-        blocks: [5, 5, 5, 5, 0].map(block).to_vec(),
-        missed: ByArm::default(),
-    };
+    let block = |score| ByArm { control: vec![0, 0], candidate: vec![score, 0] };
+    let blocked = Look { blocks: [5, 5, 5, 5, 0].map(block).to_vec(), missed: ByArm::default() };
     assert_eq!(decided(&blocked).1, Reason::ZeroControlNotProven);
 }
 
@@ -144,10 +110,7 @@ fn plain_look() -> impl Strategy<Value = Look> {
 
 /// The rule by whole and remainder of the two means, in lowest terms, without one common product.
 fn exceeds_by_division(control: Sum, candidate: Sum, basis_points: u32) -> bool {
-    let mut left = (
-        u128::from(candidate.total) * 10_000,
-        u128::from(candidate.count),
-    );
+    let mut left = (u128::from(candidate.total) * 10_000, u128::from(candidate.count));
     let mut right = (
         u128::from(control.total) * u128::from(10_000 + u64::from(basis_points)),
         u128::from(control.count),

@@ -54,10 +54,7 @@ pub async fn put(
 ) -> Result<Response, Problem> {
     let workflow = app.workflow(&workflow)?;
     check_model(&workflow, &model)?;
-    let assignment = app
-        .assigner
-        .assign(&workflow, &task, &wish.run, &model)
-        .await?;
+    let assignment = app.assigner.assign(&workflow, &task, &wish.run, &model).await?;
     answer(&app, &workflow, &model, &assignment, wish.content).await
 }
 
@@ -72,10 +69,7 @@ pub async fn get(
 ) -> Result<Response, Problem> {
     let workflow = app.workflow(&workflow)?;
     check_model(&workflow, &model)?;
-    let assignment = app
-        .assigner
-        .look_up(&workflow, &task, &wish.run, &model)
-        .await?;
+    let assignment = app.assigner.look_up(&workflow, &task, &wish.run, &model).await?;
     answer(&app, &workflow, &model, &assignment, wish.content).await
 }
 
@@ -87,9 +81,7 @@ async fn answer(
     content: bool,
 ) -> Result<Response, Problem> {
     let version: Option<Arc<Version>> = if content {
-        app.assigner
-            .version(workflow.workflow_id, model, assignment.version)
-            .await?
+        app.assigner.version(workflow.workflow_id, model, assignment.version).await?
     } else {
         None
     };

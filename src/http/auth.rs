@@ -72,15 +72,7 @@ pub async fn gate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match identify(
-        &app,
-        need,
-        request.method(),
-        request.uri(),
-        request.headers(),
-    )
-    .await
-    {
+    match identify(&app, need, request.method(), request.uri(), request.headers()).await {
         Ok(caller) if need.is_met_by(caller.role) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -105,24 +97,15 @@ async fn identify(
     }
     if app.settings.open {
         refuse_strangers(method, uri, headers)?;
-        return Ok(Caller {
-            name: LOOPBACK.to_owned(),
-            role: Role::Operate,
-        });
+        return Ok(Caller { name: LOOPBACK.to_owned(), role: Role::Operate });
     }
     if let (true, Some(token)) = (need.is_only_looking(), login::session_token(headers)) {
         let now = app.engine.now();
         let session = keys::find_session(app.engine.store.pool(), token, now).await?;
         let session = session.ok_or_else(|| {
-            unauthenticated(
-                "session_ended",
-                "the session has ended; sign in again at /login",
-            )
+            unauthenticated("session_ended", "the session has ended; sign in again at /login")
         })?;
-        return Ok(Caller {
-            name: session.name,
-            role: session.role,
-        });
+        return Ok(Caller { name: session.name, role: session.role });
     }
     Err(unauthenticated(
         "key_missing",
@@ -143,10 +126,7 @@ async fn with_key(app: &App, value: &HeaderValue) -> Result<Caller, Problem> {
             "nothing was done: the key is unknown or was revoked; `mathesis key list` shows those that work",
         )
     })?;
-    Ok(Caller {
-        name: key.name.clone(),
-        role: key.role,
-    })
+    Ok(Caller { name: key.name.clone(), role: key.role })
 }
 
 /// The secret of a Bearer header. The scheme's case does not matter, its one space does.
@@ -188,35 +168,25 @@ fn wants_page(uri: &Uri, headers: &HeaderMap) -> bool {
 
 /// True when the `Accept` header names a media type.
 pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value.split(',').any(|item| {
-                let essence = item.split(';').next().unwrap_or_default();
-                essence.trim().eq_ignore_ascii_case(media_type)
-            })
+    headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|item| {
+            let essence = item.split(';').next().unwrap_or_default();
+            essence.trim().eq_ignore_ascii_case(media_type)
         })
+    })
 }
 
 /// Refuses what a web page of somebody else's could send to an open server through its owner's
 /// browser: another name that resolves to loopback, or another site's origin.
 fn refuse_strangers(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let host = uri
-        .authority()
-        .map(axum::http::uri::Authority::as_str)
-        .or_else(|| text(header::HOST));
+    let host =
+        uri.authority().map(axum::http::uri::Authority::as_str).or_else(|| text(header::HOST));
     let own_name = host.is_none_or(is_loopback);
     let own_origin = text(header::ORIGIN).is_none_or(|origin| {
-        origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| is_loopback(authority))
+        origin.split_once("://").is_some_and(|(_, authority)| is_loopback(authority))
     });
-    let own_site = headers
-        .get("sec-fetch-site")
-        .is_none_or(|site| site != "cross-site")
+    let own_site = headers.get("sec-fetch-site").is_none_or(|site| site != "cross-site")
         || method == Method::GET;
     if own_name && own_origin && own_site {
         return Ok(());
@@ -234,9 +204,7 @@ fn is_loopback(authority: &str) -> bool {
         None => authority.split(':').next().unwrap_or_default(),
     };
     name.eq_ignore_ascii_case("localhost")
-        || name
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -251,20 +219,10 @@ mod tests {
     fn a_bearer_header_is_read_as_the_standard_has_it() {
         assert_eq!(secret("Bearer mth_read_1").as_deref(), Some("mth_read_1"));
         assert_eq!(secret("bearer  mth_read_1").as_deref(), Some("mth_read_1"));
-        for wrong in [
-            "mth_read_1",
-            "Bearer",
-            "Bearer ",
-            "Basic mth_read_1",
-            "Bearer a b",
-            "",
-        ] {
+        for wrong in ["mth_read_1", "Bearer", "Bearer ", "Basic mth_read_1", "Bearer a b", ""] {
             assert_eq!(secret(wrong), None, "{wrong:?}");
         }
-        assert_eq!(
-            bearer(&HeaderValue::from_bytes(b"Bearer \xff").unwrap()),
-            None
-        );
+        assert_eq!(bearer(&HeaderValue::from_bytes(b"Bearer \xff").unwrap()), None);
     }
 
     #[test]
@@ -287,36 +245,21 @@ mod tests {
     #[test]
     fn an_open_server_answers_its_own_machine_only() {
         assert!(!stranger(&[("host", "127.0.0.1:8080")]));
-        assert!(!stranger(&[
-            ("host", "[::1]:8080"),
-            ("origin", "http://localhost:8080")
-        ]));
+        assert!(!stranger(&[("host", "[::1]:8080"), ("origin", "http://localhost:8080")]));
         assert!(
             stranger(&[("host", "evil.example")]),
             "a name that was made to resolve to loopback"
         );
-        assert!(stranger(&[
-            ("host", "localhost"),
-            ("origin", "https://evil.example")
-        ]));
-        assert!(
-            stranger(&[("host", "localhost"), ("origin", "null")]),
-            "a sandboxed frame"
-        );
-        assert!(stranger(&[
-            ("host", "localhost"),
-            ("sec-fetch-site", "cross-site")
-        ]));
+        assert!(stranger(&[("host", "localhost"), ("origin", "https://evil.example")]));
+        assert!(stranger(&[("host", "localhost"), ("origin", "null")]), "a sandboxed frame");
+        assert!(stranger(&[("host", "localhost"), ("sec-fetch-site", "cross-site")]));
         assert!(stranger(&[("host", "127.0.0.1.evil.example")]));
     }
 
     #[test]
     fn accepting_is_naming_the_type() {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            "accept",
-            HeaderValue::from_static("text/html;q=0.9, application/json"),
-        );
+        headers.insert("accept", HeaderValue::from_static("text/html;q=0.9, application/json"));
         assert!(accepts(&headers, "text/html") && accepts(&headers, "application/json"));
         assert!(!accepts(&headers, "text/x-diff"));
     }

@@ -25,9 +25,7 @@ const DISCARD_BYTES_MAX: usize = 256 << 20;
 /// `body_too_large`, `body_incomplete`, or `unsupported_encoding`.
 pub async fn read(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     refuse_encoding(headers)?;
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok());
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|value| value.parse::<usize>().ok());
     if announced.is_some_and(|length| length > bytes_max) {
         // A client that asks first is told no before it sends anything.
@@ -65,9 +63,7 @@ async fn discard(body: &mut Body) {
 }
 
 fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    let encoded = headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|value| value != "identity");
+    let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity");
     if encoded {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -99,25 +95,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let bytes = read(&parts.headers, body, OPERATION_BYTES_MAX).await?;
-        let bytes = if bytes.trim_ascii().is_empty() {
-            &b"{}"[..]
-        } else {
-            &bytes
-        };
+        let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { &bytes };
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let place = error.path().to_string();
             let why = error.into_inner();
-            let code = if why.is_data() {
-                "invalid_body"
-            } else {
-                "invalid_json"
-            };
-            let why = if place == "." {
-                why.to_string()
-            } else {
-                format!("`{place}`: {why}")
-            };
+            let code = if why.is_data() { "invalid_body" } else { "invalid_json" };
+            let why = if place == "." { why.to_string() } else { format!("`{place}`: {why}") };
             let why: String = why.chars().take(300).collect();
             Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -156,13 +140,8 @@ mod tests {
     #[tokio::test]
     async fn a_streamed_body_over_the_limit_is_refused_after_it_was_swallowed() {
         let (body, sent) = endless(100);
-        let refused = read(&HeaderMap::new(), body, EVENTS_BYTES_MAX)
-            .await
-            .unwrap_err();
-        assert_eq!(
-            (refused.code(), sent.load(Ordering::Relaxed)),
-            ("body_too_large", 100)
-        );
+        let refused = read(&HeaderMap::new(), body, EVENTS_BYTES_MAX).await.unwrap_err();
+        assert_eq!((refused.code(), sent.load(Ordering::Relaxed)), ("body_too_large", 100));
     }
 
     #[tokio::test]
@@ -172,22 +151,13 @@ mod tests {
         headers.insert(header::CONTENT_LENGTH, (100 << 20).into());
         headers.insert(header::EXPECT, "100-continue".parse().unwrap());
         let refused = read(&headers, body, EVENTS_BYTES_MAX).await.unwrap_err();
-        assert_eq!(
-            (refused.code(), sent.load(Ordering::Relaxed)),
-            ("body_too_large", 0)
-        );
+        assert_eq!((refused.code(), sent.load(Ordering::Relaxed)), ("body_too_large", 0));
     }
 
     #[tokio::test]
     async fn a_body_at_the_limit_is_taken() {
         let (body, _) = endless(16);
-        assert_eq!(
-            read(&HeaderMap::new(), body, EVENTS_BYTES_MAX)
-                .await
-                .unwrap()
-                .len(),
-            16 << 20
-        );
+        assert_eq!(read(&HeaderMap::new(), body, EVENTS_BYTES_MAX).await.unwrap().len(), 16 << 20);
     }
 
     #[derive(Debug, serde::Deserialize)]
@@ -199,8 +169,7 @@ mod tests {
     async fn wish(text: &'static str) -> Result<Option<bool>, &'static str> {
         let request = Request::new(Body::from(text));
         let read = JsonBody::<Wish>::from_request(request, &()).await;
-        read.map(|JsonBody(wish)| wish.enabled)
-            .map_err(|problem| problem.code())
+        read.map(|JsonBody(wish)| wish.enabled).map_err(|problem| problem.code())
     }
 
     #[tokio::test]

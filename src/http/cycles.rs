@@ -53,10 +53,7 @@ impl From<CycleRow> for CycleHead {
             opened_at: row.opened_at,
             since: row.state_entered_at,
             ended_at: row.ended_at,
-            outcome: state
-                .outcome()
-                .map(|outcome| outcome.models.clone())
-                .unwrap_or_default(),
+            outcome: state.outcome().map(|outcome| outcome.models.clone()).unwrap_or_default(),
             definition_hash: row.definition_hash,
         }
     }
@@ -156,9 +153,7 @@ pub async fn list(
 ) -> Result<Json<Cycles>, Problem> {
     let workflow = app.workflow(&workflow)?;
     let rows = cycles::list(app.engine.store.pool(), workflow.workflow_id, page.limit()).await?;
-    Ok(Json(Cycles {
-        cycles: rows.into_iter().map(CycleHead::from).collect(),
-    }))
+    Ok(Json(Cycles { cycles: rows.into_iter().map(CycleHead::from).collect() }))
 }
 
 /// `GET …/cycles/{n}`
@@ -171,9 +166,7 @@ pub async fn one(
 ) -> Result<Json<CycleStatus>, Problem> {
     let workflow = app.workflow(&workflow)?;
     let status = cycle_status(&app.engine, &workflow, Some(number)).await?;
-    status
-        .map(Json)
-        .ok_or_else(|| Problem::unknown_cycle(number))
+    status.map(Json).ok_or_else(|| Problem::unknown_cycle(number))
 }
 
 /// `GET …/cycles/{n}/transitions`
@@ -187,10 +180,7 @@ pub async fn transitions(
     let workflow = existing(&app, &workflow, number).await?;
     let rows = cycles::history(app.engine.store.pool(), workflow.workflow_id, number).await?;
     let transitions = rows.into_iter().map(Transition::from).collect();
-    Ok(Json(Transitions {
-        cycle: number,
-        transitions,
-    }))
+    Ok(Json(Transitions { cycle: number, transitions }))
 }
 
 /// `GET …/cycles/{n}/effects`
@@ -203,10 +193,7 @@ pub async fn effects(
 ) -> Result<Json<Effects>, Problem> {
     let workflow = existing(&app, &workflow, number).await?;
     let effects = effects::list(app.engine.store.pool(), workflow.workflow_id, number).await?;
-    Ok(Json(Effects {
-        cycle: number,
-        effects,
-    }))
+    Ok(Json(Effects { cycle: number, effects }))
 }
 
 /// `GET …/cycles/{n}/calls`
@@ -224,11 +211,7 @@ pub async fn calls(
         call.cost_usd = call.cost_usd.map(|cost| cost.normalize());
     }
     let cost_usd = calls.iter().filter_map(|call| call.cost_usd).sum();
-    Ok(Json(Calls {
-        cycle: number,
-        cost_usd,
-        calls,
-    }))
+    Ok(Json(Calls { cycle: number, cost_usd, calls }))
 }
 
 /// The workflow, if it has that cycle.

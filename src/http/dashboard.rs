@@ -84,10 +84,7 @@ async fn load(
     };
     let pool = app.engine.store.reads();
     let analytics = analytics::load(pool, workflow.workflow_id, &query).await?;
-    Ok(WorkflowAnalytics {
-        workflow: workflow.name().to_owned(),
-        analytics,
-    })
+    Ok(WorkflowAnalytics { workflow: workflow.name().to_owned(), analytics })
 }
 
 fn day(field: &str, text: &str) -> Result<Option<NaiveDate>, Problem> {
@@ -106,14 +103,8 @@ fn day(field: &str, text: &str) -> Result<Option<NaiveDate>, Problem> {
 /// `GET /analytics/style.css`
 pub async fn stylesheet() -> Response {
     let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/css; charset=utf-8"),
-        ),
-        (
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("max-age=300"),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("max-age=300")),
     ];
     (headers, STYLESHEET).into_response()
 }
@@ -121,10 +112,7 @@ pub async fn stylesheet() -> Response {
 /// The policy that pages are shown under.
 pub fn policy() -> [(header::HeaderName, HeaderValue); 2] {
     [
-        (
-            header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static(CONTENT_SECURITY_POLICY),
-        ),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
         (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     ]
 }

@@ -34,13 +34,7 @@ struct Extension {
 impl Problem {
     /// A problem with a stable code; `detail` says what happened to the data and what to do.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            extra: Map::new(),
-            headers: Vec::new(),
-        }
+        Self { status, code, detail: detail.into(), extra: Map::new(), headers: Vec::new() }
     }
 
     /// The problem with one more member.
@@ -83,11 +77,7 @@ impl Problem {
     /// 404: no such workflow, with the names that exist.
     #[must_use]
     pub fn unknown_workflow(name: &str, known: Vec<String>) -> Self {
-        let known_names = if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        };
+        let known_names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         Self::new(
             StatusCode::NOT_FOUND,
             "unknown_workflow",
@@ -165,11 +155,7 @@ impl Problem {
             "task_removed" => StatusCode::GONE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self::new(
-            status,
-            rejection.code,
-            format!("nothing was stored: {}", rejection.detail),
-        )
+        Self::new(status, rejection.code, format!("nothing was stored: {}", rejection.detail))
     }
 
     fn retry_after(self) -> Self {
@@ -201,14 +187,9 @@ impl IntoResponse for Problem {
         let details = ProblemDetails::from_status_code(self.status)
             .with_title(title(self.status))
             .with_detail(self.detail)
-            .with_extensions(Extension {
-                code: self.code,
-                extra: self.extra,
-            });
+            .with_extensions(Extension { code: self.code, extra: self.extra });
         let mut response = JsonProblemDetails::from(details).into_response();
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
@@ -299,13 +280,8 @@ impl From<InvalidName> for Problem {
 impl From<OperationError> for Problem {
     fn from(error: OperationError) -> Self {
         let said = error.to_string();
-        let conflict = |code| {
-            Self::new(
-                StatusCode::CONFLICT,
-                code,
-                format!("nothing was changed: {said}"),
-            )
-        };
+        let conflict =
+            |code| Self::new(StatusCode::CONFLICT, code, format!("nothing was changed: {said}"));
         match error {
             OperationError::Advance(AdvanceError::Store(cause)) => cause.into(),
             OperationError::Advance(AdvanceError::Invalid(refused)) => {
@@ -338,25 +314,16 @@ mod tests {
     async fn shown(problem: Problem) -> (StatusCode, String, Value) {
         let response = problem.into_response();
         let status = response.status();
-        let kind = response.headers()[header::CONTENT_TYPE]
-            .to_str()
-            .unwrap()
-            .to_owned();
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, kind, serde_json::from_slice(&body).unwrap())
     }
 
     #[tokio::test]
     async fn a_problem_is_rfc_9457_with_a_code() {
-        let (status, kind, body) = shown(Problem::unknown_workflow(
-            "a",
-            vec!["b".to_owned(), "c".to_owned()],
-        ))
-        .await;
-        assert_eq!(
-            (status, kind.as_str()),
-            (StatusCode::NOT_FOUND, "application/problem+json")
-        );
+        let (status, kind, body) =
+            shown(Problem::unknown_workflow("a", vec!["b".to_owned(), "c".to_owned()])).await;
+        assert_eq!((status, kind.as_str()), (StatusCode::NOT_FOUND, "application/problem+json"));
         insta::assert_json_snapshot!(body, @r#"
         {
           "code": "unknown_workflow",
@@ -396,19 +363,11 @@ mod tests {
     #[test]
     fn a_single_event_answers_by_what_was_wrong_with_it() {
         let status = |code| {
-            let rejection = Rejection {
-                index: 0,
-                code,
-                detail: String::new(),
-            };
+            let rejection = Rejection { index: 0, code, detail: String::new() };
             Problem::of_single_event(&rejection).status().as_u16()
         };
         assert_eq!(
-            [
-                status("event_conflict"),
-                status("task_removed"),
-                status("invalid_score")
-            ],
+            [status("event_conflict"), status("task_removed"), status("invalid_score")],
             [409, 410, 422]
         );
     }

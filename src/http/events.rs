@@ -26,9 +26,7 @@ pub async fn post(
     body: Body,
 ) -> Result<Json<LogReport>, Problem> {
     let workflow = app.workflow(&workflow)?;
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
     let bytes = body::read(&headers, body, EVENTS_BYTES_MAX).await?;
     let in_list = bytes.trim_ascii_start().starts_with(b"[") || is_lines(&content_type);
@@ -42,12 +40,7 @@ pub async fn post(
 }
 
 fn is_lines(content_type: &str) -> bool {
-    let essence = content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.ends_with("ndjson") || essence.ends_with("jsonl")
 }
 

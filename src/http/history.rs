@@ -40,20 +40,13 @@ pub struct Changes {
 
 /// `GET /v1/workflows`
 pub async fn workflows(State(app): State<App>) -> Json<Workflows> {
-    let workflows = app
-        .engine
-        .registry
-        .all()
-        .into_iter()
-        .map(|workflow| WorkflowHead {
-            name: workflow.name().to_owned(),
-            models: workflow.models().map(str::to_owned).collect(),
-            score_max: workflow.definition.score_max,
-            trigger_tasks: workflow.definition.trigger.tasks,
-        });
-    Json(Workflows {
-        workflows: workflows.collect(),
-    })
+    let workflows = app.engine.registry.all().into_iter().map(|workflow| WorkflowHead {
+        name: workflow.name().to_owned(),
+        models: workflow.models().map(str::to_owned).collect(),
+        score_max: workflow.definition.score_max,
+        trigger_tasks: workflow.definition.trigger.tasks,
+    });
+    Json(Workflows { workflows: workflows.collect() })
 }
 
 /// `GET …/insights`

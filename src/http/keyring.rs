@@ -40,11 +40,7 @@ pub struct Keyring {
 impl Keyring {
     /// An empty ring; the first request reads the keys.
     pub fn new(store: Store) -> Self {
-        Self {
-            store,
-            ring: RwLock::default(),
-            reading: Mutex::default(),
-        }
+        Self { store, ring: RwLock::default(), reading: Mutex::default() }
     }
 
     /// The key of that secret, unless it is unknown or revoked.
@@ -91,11 +87,7 @@ impl Keyring {
     }
 
     fn was_read(&self) -> bool {
-        self.ring
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .read_at
-            .is_some()
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).read_at.is_some()
     }
 
     async fn read(&self) -> Result<(), StoreError> {

@@ -62,12 +62,7 @@ pub async fn form(State(app): State<App>, headers: HeaderMap) -> Result<Response
         return Ok(Redirect::to("/analytics").into_response());
     }
     match session(&app, &headers).await? {
-        Some(session) => page(
-            StatusCode::OK,
-            &session.csrf_token,
-            Some(&session.name),
-            None,
-        ),
+        Some(session) => page(StatusCode::OK, &session.csrf_token, Some(&session.name), None),
         None => empty_form(&headers, StatusCode::OK, None),
     }
 }
@@ -82,11 +77,7 @@ pub async fn sign_in(
     form: Result<Form<SignIn>, FormRejection>,
 ) -> Result<Response, Problem> {
     let Ok(Form(form)) = form else {
-        return empty_form(
-            &headers,
-            StatusCode::BAD_REQUEST,
-            Some("The form was not complete."),
-        );
+        return empty_form(&headers, StatusCode::BAD_REQUEST, Some("The form was not complete."));
     };
     if !cookie(&headers, FORM_COOKIE).is_some_and(|token| same(token, &form.csrf)) {
         let refusal = "The form was too old, or not this server's. Try again.";
@@ -105,13 +96,7 @@ pub async fn sign_in(
     let token = keys::open_session(pool, key.key_id, app.engine.now()).await?;
     tracing::info!(key.name = key.name, "a browser signed in");
     let mut response = (no_store(), Redirect::to("/analytics")).into_response();
-    set_cookie(
-        &mut response,
-        &headers,
-        SESSION_COOKIE,
-        &token,
-        SESSION_HOURS * 3_600,
-    );
+    set_cookie(&mut response, &headers, SESSION_COOKIE, &token, SESSION_HOURS * 3_600);
     set_cookie(&mut response, &headers, FORM_COOKIE, "", 0);
     Ok(response)
 }
@@ -172,10 +157,8 @@ fn page(
 ) -> Result<Response, Problem> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    let html = environment.render_str(
-        PAGE,
-        context! { stylesheet => STYLESHEET_PATH, csrf, name, refusal },
-    );
+    let html = environment
+        .render_str(PAGE, context! { stylesheet => STYLESHEET_PATH, csrf, name, refusal });
     let html = html.map_err(|error| {
         tracing::error!(error = %error, "the sign-in page could not be written");
         Problem::internal()
@@ -192,9 +175,7 @@ fn set_cookie(
 ) {
     // Behind a proxy that ends TLS; without one the server is on loopback, where Secure would hide
     // the cookie from some browsers.
-    let secure = headers
-        .get("x-forwarded-proto")
-        .is_some_and(|proto| proto == "https");
+    let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     let secure = if secure { "; Secure" } else { "" };
     let cookie = format!(
         "{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure}"
@@ -211,15 +192,9 @@ mod tests {
     #[test]
     fn a_cookie_is_found_by_its_whole_name() {
         let mut headers = HeaderMap::new();
-        headers.append(
-            header::COOKIE,
-            HeaderValue::from_static("a=1; xmathesis_session=2"),
-        );
+        headers.append(header::COOKIE, HeaderValue::from_static("a=1; xmathesis_session=2"));
         assert_eq!(session_token(&headers), None);
-        headers.append(
-            header::COOKIE,
-            HeaderValue::from_static("b=3;mathesis_session=4"),
-        );
+        headers.append(header::COOKIE, HeaderValue::from_static("b=3;mathesis_session=4"));
         assert_eq!(session_token(&headers), Some("4"));
     }
 
@@ -232,10 +207,7 @@ mod tests {
             }
             let mut response = Response::default();
             set_cookie(&mut response, &headers, SESSION_COOKIE, "t", 60);
-            response.headers()[header::SET_COOKIE]
-                .to_str()
-                .unwrap()
-                .to_owned()
+            response.headers()[header::SET_COOKIE].to_str().unwrap().to_owned()
         };
         assert_eq!(
             told(Some("https")),
@@ -250,9 +222,7 @@ mod tests {
         assert!(shown.is_ok());
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
-        let html = environment
-            .render_str(PAGE, context! { name => "<script>" })
-            .unwrap();
+        let html = environment.render_str(PAGE, context! { name => "<script>" }).unwrap();
         assert!(html.contains("&lt;script&gt;") && !html.contains("<script>"));
     }
 }

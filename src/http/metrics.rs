@@ -43,16 +43,8 @@ impl Requests {
     }
 
     fn write(&self, page: &mut Page) {
-        let by_kind = self
-            .by_kind
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        page.head(
-            "mathesis_http_requests_total",
-            "counter",
-            "Requests answered by this process.",
-        );
+        let by_kind = self.by_kind.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        page.head("mathesis_http_requests_total", "counter", "Requests answered by this process.");
         for ((method, route, status), tally) in &by_kind {
             let labels = request_labels(method, route, *status);
             page.line("mathesis_http_requests_total", &labels, tally.requests);
@@ -61,21 +53,13 @@ impl Requests {
         page.head("mathesis_http_request_seconds_total", "counter", help);
         for ((method, route, status), tally) in &by_kind {
             let labels = request_labels(method, route, *status);
-            page.line(
-                "mathesis_http_request_seconds_total",
-                &labels,
-                tally.seconds,
-            );
+            page.line("mathesis_http_request_seconds_total", &labels, tally.seconds);
         }
     }
 }
 
 fn request_labels(method: &str, route: &str, status: u16) -> String {
-    format!(
-        "method=\"{}\",route=\"{}\",status=\"{status}\"",
-        escaped(method),
-        escaped(route)
-    )
+    format!("method=\"{}\",route=\"{}\",status=\"{status}\"", escaped(method), escaped(route))
 }
 
 #[derive(Debug, Default)]
@@ -93,10 +77,7 @@ impl Page {
 }
 
 fn escaped(label: &str) -> String {
-    label
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// A gauge's name, its help, and how it is read off a workflow.
@@ -121,16 +102,10 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Proble
     let mut page = Page::default();
     app.requests.write(&mut page);
     let gauges: [Gauge; 4] = [
-        (
-            "mathesis_cycle_number",
-            "The number of the open cycle.",
-            |it| it.cycle.to_string(),
-        ),
-        (
-            "mathesis_holds_standing",
-            "Holds on the open cycle and its workflow.",
-            |it| it.holds.to_string(),
-        ),
+        ("mathesis_cycle_number", "The number of the open cycle.", |it| it.cycle.to_string()),
+        ("mathesis_holds_standing", "Holds on the open cycle and its workflow.", |it| {
+            it.holds.to_string()
+        }),
         (
             "mathesis_tasks_waiting",
             "Completed tasks that wait for an analysis, counted up to ten triggers.",
@@ -142,36 +117,18 @@ pub async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Proble
             |it| it.cost_usd.normalize().to_string(),
         ),
     ];
-    page.head(
-        "mathesis_cycle_state",
-        "gauge",
-        "1 for the state that the open cycle is in.",
-    );
+    page.head("mathesis_cycle_state", "gauge", "1 for the state that the open cycle is in.");
     for it in &standings {
-        let labels = format!(
-            "workflow=\"{}\",state=\"{}\"",
-            escaped(&it.workflow),
-            it.state
-        );
+        let labels = format!("workflow=\"{}\",state=\"{}\"", escaped(&it.workflow), it.state);
         page.line("mathesis_cycle_state", &labels, 1);
     }
     for (name, help, value) in gauges {
         page.head(name, "gauge", help);
         for it in &standings {
-            page.line(
-                name,
-                &format!("workflow=\"{}\"", escaped(&it.workflow)),
-                value(it),
-            );
+            page.line(name, &format!("workflow=\"{}\"", escaped(&it.workflow)), value(it));
         }
     }
-    Ok((
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        page.0,
-    ))
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0))
 }
 
 async fn standings(app: &App) -> Result<Vec<Standing>, Problem> {
@@ -182,10 +139,7 @@ async fn standings(app: &App) -> Result<Vec<Standing>, Problem> {
         let Some(cycle) = cycles::find_open(pool, id).await? else {
             continue;
         };
-        let mut conn = pool
-            .acquire()
-            .await
-            .map_err(crate::store::StoreError::from)?;
+        let mut conn = pool.acquire().await.map_err(crate::store::StoreError::from)?;
         let holds = holds::standing(&mut conn, id, cycle.number).await?.len();
         drop(conn);
         let limit = i64::from(cycle.snapshot.rules.trigger_tasks) * WAITING_TRIGGERS_MAX;

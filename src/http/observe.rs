@@ -33,10 +33,7 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
     let took = began.elapsed();
     let status = response.status();
     span.record("http.status", status.as_u16());
-    span.record(
-        "http.duration_ms",
-        u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-    );
+    span.record("http.duration_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     app.requests.count(method, &route, status.as_u16(), took);
     span.in_scope(|| {
         if status.is_server_error() {
@@ -68,13 +65,7 @@ fn method_name(method: &Method) -> &'static str {
 pub async fn harden(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }

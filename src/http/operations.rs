@@ -58,15 +58,8 @@ pub fn on_cycle(operation: Operation) -> MethodRouter<App> {
                     JsonBody(said): JsonBody<Said>| {
             let workflow = existing(&app, &workflow, number).await?;
             let operation = with_models(&workflow, operation, said.models)?;
-            perform(
-                &app,
-                &workflow,
-                &operation,
-                &caller,
-                said.reason.as_deref(),
-                Some(number),
-            )
-            .await
+            perform(&app, &workflow, &operation, &caller, said.reason.as_deref(), Some(number))
+                .await
         },
     )
 }
@@ -105,15 +98,7 @@ pub async fn rollback(
     let workflow = app.workflow(&workflow)?;
     check_model(&workflow, &model)?;
     let operation = Operation::Rollback { model, to: wish.to };
-    perform(
-        &app,
-        &workflow,
-        &operation,
-        &caller,
-        wish.reason.as_deref(),
-        None,
-    )
-    .await
+    perform(&app, &workflow, &operation, &caller, wish.reason.as_deref(), None).await
 }
 
 /// `POST …/automation`
@@ -127,18 +112,8 @@ pub async fn automation(
     JsonBody(wish): JsonBody<Automation>,
 ) -> Result<Json<Performed>, Problem> {
     let workflow = app.workflow(&workflow)?;
-    let operation = Operation::Automation {
-        enabled: wish.enabled,
-    };
-    perform(
-        &app,
-        &workflow,
-        &operation,
-        &caller,
-        wish.reason.as_deref(),
-        None,
-    )
-    .await
+    let operation = Operation::Automation { enabled: wish.enabled };
+    perform(&app, &workflow, &operation, &caller, wish.reason.as_deref(), None).await
 }
 
 async fn perform(
@@ -160,14 +135,8 @@ async fn perform(
             ),
         ));
     }
-    let operator = Operator {
-        name: &caller.name,
-        reason,
-        cycle,
-    };
-    let performed = operation
-        .perform(&app.engine, workflow.workflow_id, operator)
-        .await?;
+    let operator = Operator { name: &caller.name, reason, cycle };
+    let performed = operation.perform(&app.engine, workflow.workflow_id, operator).await?;
     tracing::info!(
         workflow = workflow.name(),
         cycle.number = performed.cycle,

@@ -60,10 +60,7 @@ impl App {
         }
         WorkflowName::new(name)?;
         let known = self.engine.registry.all();
-        let known = known
-            .iter()
-            .map(|workflow| workflow.name().to_owned())
-            .collect();
+        let known = known.iter().map(|workflow| workflow.name().to_owned()).collect();
         Err(Problem::unknown_workflow(name, known))
     }
 }

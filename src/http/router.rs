@@ -50,28 +50,16 @@ pub fn router(app: App) -> Router {
 fn logging() -> Router<App> {
     Router::new()
         .route("/v1/workflows/{workflow}/events", post(events::post))
-        .route(
-            "/v1/workflows/{workflow}/tasks/{task}/assignments/{model}",
-            put(assignments::put),
-        )
+        .route("/v1/workflows/{workflow}/tasks/{task}/assignments/{model}", put(assignments::put))
 }
 
 /// A pipeline looks up.
 fn looking() -> Router<App> {
     Router::new()
-        .route(
-            "/v1/workflows/{workflow}/tasks/{task}/assignments/{model}",
-            get(assignments::get),
-        )
+        .route("/v1/workflows/{workflow}/tasks/{task}/assignments/{model}", get(assignments::get))
         .route("/v1/workflows/{workflow}/cycle", get(cycles::open))
-        .route(
-            "/v1/workflows/{workflow}/models/{model}/versions",
-            get(versions::list),
-        )
-        .route(
-            "/v1/workflows/{workflow}/models/{model}/versions/{number}",
-            get(versions::one),
-        )
+        .route("/v1/workflows/{workflow}/models/{model}/versions", get(versions::list))
+        .route("/v1/workflows/{workflow}/models/{model}/versions/{number}", get(versions::one))
         .route(
             "/v1/workflows/{workflow}/models/{model}/versions/{from}/diff/{to}",
             get(versions::diff),
@@ -84,18 +72,9 @@ fn reading() -> Router<App> {
         .route("/v1/workflows", get(history::workflows))
         .route("/v1/workflows/{workflow}/cycles", get(cycles::list))
         .route("/v1/workflows/{workflow}/cycles/{number}", get(cycles::one))
-        .route(
-            "/v1/workflows/{workflow}/cycles/{number}/transitions",
-            get(cycles::transitions),
-        )
-        .route(
-            "/v1/workflows/{workflow}/cycles/{number}/effects",
-            get(cycles::effects),
-        )
-        .route(
-            "/v1/workflows/{workflow}/cycles/{number}/calls",
-            get(cycles::calls),
-        )
+        .route("/v1/workflows/{workflow}/cycles/{number}/transitions", get(cycles::transitions))
+        .route("/v1/workflows/{workflow}/cycles/{number}/effects", get(cycles::effects))
+        .route("/v1/workflows/{workflow}/cycles/{number}/calls", get(cycles::calls))
         .route("/v1/workflows/{workflow}/insights", get(history::insights))
         .route("/v1/workflows/{workflow}/changes", get(history::changes))
         .route("/v1/workflows/{workflow}/stream", get(stream::transitions))
@@ -106,14 +85,8 @@ fn reading() -> Router<App> {
 /// Operators act.
 fn operating() -> Router<App> {
     let mut routes = Router::new()
-        .route(
-            "/v1/workflows/{workflow}/models/{model}/rollback",
-            post(operations::rollback),
-        )
-        .route(
-            "/v1/workflows/{workflow}/automation",
-            post(operations::automation),
-        );
+        .route("/v1/workflows/{workflow}/models/{model}/rollback", post(operations::rollback))
+        .route("/v1/workflows/{workflow}/automation", post(operations::automation));
     for (name, operation) in CYCLE_OPERATIONS {
         let path = format!("/v1/workflows/{{workflow}}/cycles/{{number}}/{name}");
         routes = routes.route(&path, operations::on_cycle(operation));
@@ -129,10 +102,7 @@ fn open() -> Router<App> {
         .route("/readyz", get(health::ready))
         .route("/login", get(login::form).post(login::sign_in))
         .route("/logout", post(login::sign_out))
-        .route(
-            crate::dashboard::STYLESHEET_PATH,
-            get(dashboard::stylesheet),
-        )
+        .route(crate::dashboard::STYLESHEET_PATH, get(dashboard::stylesheet))
         .route("/assets/style.css", get(dashboard::stylesheet))
 }
 
@@ -168,16 +138,11 @@ mod tests {
             let nothing: Option<u8> = None;
             nothing.expect("the secret is 42");
         }
-        let app = Router::new()
-            .route("/", get(bang))
-            .layer(CatchPanicLayer::custom(panicked));
+        let app = Router::new().route("/", get(bang)).layer(CatchPanicLayer::custom(panicked));
         let answer = app.oneshot(Request::new(Body::empty())).await.unwrap();
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = to_bytes(answer.into_body(), 1 << 16).await.unwrap();
         let body = String::from_utf8(body.to_vec()).unwrap();
-        assert!(
-            body.contains("\"internal\"") && !body.contains("42"),
-            "{body}"
-        );
+        assert!(body.contains("\"internal\"") && !body.contains("42"), "{body}");
     }
 }

@@ -63,10 +63,7 @@ pub async fn serve(
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(GRACE, connections.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
         tracing::warn!(
             connections.open = connections.len(),
             "requests did not finish in time and were cut off; clients repeat them safely"

@@ -132,9 +132,7 @@ pub async fn transitions(
         workflow_id: workflow.workflow_id,
         after,
         ready: VecDeque::new(),
-        stop: stopping
-            .map(|Extension(Stopping(stop))| stop)
-            .unwrap_or_default(),
+        stop: stopping.map(|Extension(Stopping(stop))| stop).unwrap_or_default(),
         _place: place,
         app,
     };
@@ -163,10 +161,7 @@ impl Turn {
             if let Some((cycle, transition)) = self.ready.pop_front() {
                 self.after = (cycle, transition.seq());
                 let id = format!("{cycle}-{}", transition.seq());
-                let told = Told {
-                    cycle,
-                    transition: &transition,
-                };
+                let told = Told { cycle, transition: &transition };
                 return Some(Event::default().event("transition").id(id).json_data(told));
             }
             self.hints.borrow_and_update();
@@ -180,9 +175,7 @@ impl Turn {
         let pool = self.app.engine.store.pool();
         match cycles::history_after(pool, self.workflow_id, self.after, ROWS_MAX).await {
             Ok(rows) => {
-                let rows = rows
-                    .into_iter()
-                    .map(|(cycle, row)| (cycle, Transition::from(row)));
+                let rows = rows.into_iter().map(|(cycle, row)| (cycle, Transition::from(row)));
                 self.ready.extend(rows);
                 self.ready.len()
             }
@@ -215,15 +208,7 @@ mod tests {
     #[test]
     fn an_id_is_a_cycle_and_a_position() {
         assert_eq!(parse_id("12-3"), Some((12, 3)));
-        for wrong in [
-            "",
-            "12",
-            "12-",
-            "-3",
-            "a-b",
-            "12-3-4",
-            "99999999999999999999-1",
-        ] {
+        for wrong in ["", "12", "12-", "-3", "a-b", "12-3-4", "99999999999999999999-1"] {
             assert_eq!(parse_id(wrong), None, "{wrong:?}");
         }
     }

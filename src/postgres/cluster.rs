@@ -55,9 +55,7 @@ pub(super) fn ensure_data(
         if purpose != Purpose::Durable {
             command.arg("--no-sync");
         }
-        let output = command
-            .output()
-            .map_err(PostgresError::io("run", binaries.initdb()))?;
+        let output = command.output().map_err(PostgresError::io("run", binaries.initdb()))?;
         if output.status.success() {
             fs::rename(&temporary, &data).map_err(PostgresError::io("put in place", &data))?;
             return sync_folder(&layout.folder);
@@ -140,23 +138,13 @@ fn remove_if_there(folder: &PathBuf) -> Result<(), PostgresError> {
 }
 
 fn init_failed(status: ExitStatus, said: &str) -> PostgresError {
-    PostgresError::InitFailed {
-        status: status.to_string(),
-        output: last_lines(said),
-    }
+    PostgresError::InitFailed { status: status.to_string(), output: last_lines(said) }
 }
 
 /// The end of a text, short enough for a terminal.
 pub(super) fn last_lines(text: &str) -> String {
     const LINES_MAX: usize = 12;
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let skipped = lines.len().saturating_sub(LINES_MAX);
-    lines
-        .into_iter()
-        .skip(skipped)
-        .collect::<Vec<_>>()
-        .join("\n")
+    lines.into_iter().skip(skipped).collect::<Vec<_>>().join("\n")
 }

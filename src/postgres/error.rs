@@ -191,11 +191,7 @@ impl PostgresError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
-            doing,
-            path,
-            source,
-        }
+        move |source| Self::Io { doing, path, source }
     }
 }
 
@@ -229,11 +225,7 @@ fn data_version_text(data: &Path, major: u32, rejected: &[Rejected]) -> String {
 fn looked_at(rejected: &[Rejected]) -> String {
     let mut text = String::new();
     for (index, rejected) in rejected.iter().enumerate() {
-        text.push_str(if index == 0 {
-            "\nLooked at:\n  "
-        } else {
-            "\n  "
-        });
+        text.push_str(if index == 0 { "\nLooked at:\n  " } else { "\n  " });
         text.push_str(&rejected.to_string());
     }
     text

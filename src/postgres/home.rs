@@ -106,9 +106,7 @@ impl Layout {
             .filter(|_| !account.switched)
             .map(|folder| folder.join(format!("mathesis-{mark}")));
         runtime.find(|folder| fits(folder)).unwrap_or_else(|| {
-            places
-                .temporary_folder
-                .join(format!("mathesis-{}-{mark}", account.uid))
+            places.temporary_folder.join(format!("mathesis-{}-{mark}", account.uid))
         })
     }
 }
@@ -151,9 +149,10 @@ pub(super) fn make_private(folder: &Path, account: &Account) -> Result<(), Postg
                     .map_err(PostgresError::io("close to others", folder));
             }
             let reason = format!("it belongs to user {}, not to {}", found.uid(), account.uid);
-            Err(PostgresError::io("use as a private folder", folder)(
-                io::Error::new(io::ErrorKind::PermissionDenied, reason),
-            ))
+            Err(PostgresError::io("use as a private folder", folder)(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                reason,
+            )))
         }
         Err(error) => Err(refused(error)),
     }
@@ -242,20 +241,12 @@ mod tests {
     use super::*;
 
     fn somebody(switched: bool) -> Account {
-        Account {
-            name: "somebody".into(),
-            uid: 1000,
-            gid: 1000,
-            switched,
-        }
+        Account { name: "somebody".into(), uid: 1000, gid: 1000, switched }
     }
 
     fn socket_of(home: &str, switched: bool) -> String {
         let folder = PathBuf::from(home).join("postgres");
-        let layout = Layout {
-            home: home.into(),
-            folder,
-        };
+        let layout = Layout { home: home.into(), folder };
         let places = SocketPlaces {
             runtime_folder: Some("/run/user/1000".into()),
             temporary_folder: "/tmp".into(),
@@ -287,10 +278,7 @@ mod tests {
     #[test]
     fn two_deep_homes_never_share_a_socket() {
         let deep = format!("/srv/{}", "deep/".repeat(30));
-        assert_ne!(
-            socket_of(&format!("{deep}a"), true),
-            socket_of(&format!("{deep}b"), true)
-        );
+        assert_ne!(socket_of(&format!("{deep}a"), true), socket_of(&format!("{deep}b"), true));
     }
 
     #[test]

@@ -86,11 +86,8 @@ impl ServerOptions {
     /// A test binary is no shim: set [`ServerOptions::shim_executable`] there.
     #[must_use]
     pub fn new(home: impl Into<PathBuf>) -> Self {
-        let shim_executable = if cfg!(target_os = "linux") {
-            std::env::current_exe().ok()
-        } else {
-            None
-        };
+        let shim_executable =
+            if cfg!(target_os = "linux") { std::env::current_exe().ok() } else { None };
         Self {
             home: home.into(),
             purpose: Purpose::Durable,
@@ -134,10 +131,7 @@ pub fn attach(home: &Path) -> Result<Option<String>, PostgresError> {
     let Some(found) = PidFile::read(&layout.data())? else {
         return Ok(None);
     };
-    let gone = matches!(
-        found.occupant(&layout.data()),
-        Occupant::Nobody | Occupant::Stranger
-    );
+    let gone = matches!(found.occupant(&layout.data()), Occupant::Nobody | Occupant::Stranger);
     let (false, State::Ready, Some(socket_folder)) = (gone, found.state, found.socket_folder)
     else {
         return Ok(None);

@@ -50,8 +50,7 @@ impl OwnerLock {
         }
         account.own(&file).map_err(refused())?;
         let mut lock = Self { file };
-        lock.write(&format!("{}\n", std::process::id()))
-            .map_err(refused())?;
+        lock.write(&format!("{}\n", std::process::id())).map_err(refused())?;
         Ok(lock)
     }
 
@@ -79,16 +78,9 @@ impl Owner {
     /// The last owner's note; says nothing about whether it still runs.
     pub fn read(layout: &Layout) -> Option<Self> {
         let mut text = String::new();
-        File::open(layout.owner_lock())
-            .ok()?
-            .take(4096)
-            .read_to_string(&mut text)
-            .ok()?;
+        File::open(layout.owner_lock()).ok()?.take(4096).read_to_string(&mut text).ok()?;
         let (pid, rest) = text.split_once('\n')?;
-        Some(Self {
-            pid: pid.parse().ok()?,
-            database: rest.strip_suffix('\n').map(str::to_owned),
-        })
+        Some(Self { pid: pid.parse().ok()?, database: rest.strip_suffix('\n').map(str::to_owned) })
     }
 }
 

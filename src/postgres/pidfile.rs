@@ -102,31 +102,18 @@ pub(super) fn to_pid(pid: u32) -> Option<Pid> {
 /// The words a process was started with; none for one that is dead but not yet buried.
 fn arguments_of(pid: u32) -> Option<Vec<String>> {
     if let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) {
-        let words = bytes
-            .split(|byte| *byte == 0)
-            .filter(|word| !word.is_empty());
-        return Some(
-            words
-                .map(|word| String::from_utf8_lossy(word).into_owned())
-                .collect(),
-        );
+        let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        return Some(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect());
     }
-    let output = Command::new("ps")
-        .args(["-o", "command=", "-p", &pid.to_string()])
-        .output()
-        .ok()?;
+    let output =
+        Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    output
-        .status
-        .success()
-        .then(|| text.split_whitespace().map(str::to_owned).collect())
+    output.status.success().then(|| text.split_whitespace().map(str::to_owned).collect())
 }
 
 fn judge(arguments: &[String], data: &Path) -> Occupant {
-    let named_postgres = arguments
-        .first()
-        .and_then(|program| Path::new(program).file_name())
-        .is_some_and(|name| {
+    let named_postgres =
+        arguments.first().and_then(|program| Path::new(program).file_name()).is_some_and(|name| {
             let name = name.to_string_lossy();
             name.contains("postgres") || name.contains("postmaster")
         });
@@ -159,10 +146,7 @@ mod tests {
     fn a_file_cut_at_any_byte_never_panics_and_is_never_ready_too_early() {
         for end in 0..RUNNING.trim_end().len() {
             let found = PidFile::parse(&RUNNING[..end]);
-            assert!(
-                found.is_none_or(|found| found.state == State::Starting),
-                "{end}"
-            );
+            assert!(found.is_none_or(|found| found.state == State::Starting), "{end}");
         }
     }
 
@@ -178,25 +162,16 @@ mod tests {
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
             judge(&words, Path::new("/srv/data"))
         };
-        assert_eq!(
-            judged(&["/usr/bin/postgres", "-D", "/srv/data"]),
-            Occupant::Server
-        );
-        assert_eq!(
-            judged(&["/usr/bin/postgres", "-D", "/srv/other"]),
-            Occupant::Unknown
-        );
+        assert_eq!(judged(&["/usr/bin/postgres", "-D", "/srv/data"]), Occupant::Server);
+        assert_eq!(judged(&["/usr/bin/postgres", "-D", "/srv/other"]), Occupant::Unknown);
         assert_eq!(judged(&["/usr/bin/vim", "/srv/data"]), Occupant::Stranger);
         assert_eq!(judged(&[]), Occupant::Stranger);
     }
 
     #[test]
     fn a_number_nobody_has_is_nobody() {
-        let found = PidFile {
-            pid: i32::MAX.unsigned_abs(),
-            socket_folder: None,
-            state: State::Ready,
-        };
+        let found =
+            PidFile { pid: i32::MAX.unsigned_abs(), socket_folder: None, state: State::Ready };
         assert_eq!(found.occupant(Path::new("/srv/data")), Occupant::Nobody);
     }
 }

@@ -70,10 +70,7 @@ impl PrivateServer {
                 let alive = Arc::clone(&alive);
                 move || keep(&options, &report, &orders, &alive)
             })
-            .map_err(PostgresError::io(
-                "start a thread for",
-                "the private PostgreSQL",
-            ))?;
+            .map_err(PostgresError::io("start a thread for", "the private PostgreSQL"))?;
         let Ok((url, pid)) = started.recv() else {
             // Nothing was reported: the keeper's own result tells why.
             return match keeper.join() {
@@ -81,13 +78,7 @@ impl PrivateServer {
                 _ => Err(PostgresError::KeeperEnded),
             };
         };
-        Ok(Self {
-            url,
-            pid,
-            alive,
-            stop: Some(stop),
-            keeper: Some(keeper),
-        })
+        Ok(Self { url, pid, alive, stop: Some(stop), keeper: Some(keeper) })
     }
 
     /// The address for sqlx and psql, by the socket.
@@ -184,13 +175,7 @@ impl Running {
             None => Binaries::find(&layout.home)?,
         };
         let shim_executable = options.shim_executable.as_deref();
-        ensure_data(
-            &layout,
-            &account,
-            &binaries,
-            options.purpose,
-            shim_executable,
-        )?;
+        ensure_data(&layout, &account, &binaries, options.purpose, shim_executable)?;
         let socket_folder = layout.socket_folder(&SocketPlaces::from_environment(), &account);
         home::make_private(&socket_folder, &account)?;
 
@@ -273,9 +258,7 @@ impl Launch<'_> {
     /// Starts the server; the number is where its part of the log begins.
     fn spawn(&self) -> Result<(Child, u64), PostgresError> {
         let (log, log_start) = open_log(&self.layout.log(), self.account)?;
-        let copy = log
-            .try_clone()
-            .map_err(PostgresError::io("write to", self.layout.log()))?;
+        let copy = log.try_clone().map_err(PostgresError::io("write to", self.layout.log()))?;
         let postgres = self.binaries.postgres();
         let shim_executable = self.options.shim_executable.as_deref();
         let mut command = shim::command(shim_executable, self.account, &postgres);
@@ -285,14 +268,8 @@ impl Launch<'_> {
         }
         let mut directories = std::ffi::OsString::from("unix_socket_directories=");
         directories.push(home::quoted_for_socket_directories(self.socket_folder));
-        command
-            .arg("-c")
-            .arg(directories)
-            .stdout(log)
-            .stderr(Stdio::from(copy));
-        let child = command
-            .spawn()
-            .map_err(PostgresError::io("start", postgres))?;
+        command.arg("-c").arg(directories).stdout(log).stderr(Stdio::from(copy));
+        let child = command.spawn().map_err(PostgresError::io("start", postgres))?;
         Ok((child, log_start))
     }
 
@@ -303,10 +280,7 @@ impl Launch<'_> {
             ("listen_addresses", String::new()),
             ("port", home::PORT.to_string()),
             ("unix_socket_permissions", "0700".to_owned()),
-            (
-                "max_connections",
-                self.options.max_connections.max(10).to_string(),
-            ),
+            ("max_connections", self.options.max_connections.max(10).to_string()),
             ("fsync", switch(durable)),
             ("full_page_writes", switch(durable)),
             ("synchronous_commit", switch(durable)),
@@ -379,18 +353,14 @@ fn stop_child(child: &mut Child) -> Result<(), PostgresError> {
 }
 
 fn ended(child: &mut Child) -> Result<Option<ExitStatus>, PostgresError> {
-    child
-        .try_wait()
-        .map_err(PostgresError::io("wait for", "the private PostgreSQL"))
+    child.try_wait().map_err(PostgresError::io("wait for", "the private PostgreSQL"))
 }
 
 fn check_name(database: &str) -> Result<(), PostgresError> {
     if (1..64).contains(&database.len()) && !database.contains('\0') {
         return Ok(());
     }
-    Err(PostgresError::DatabaseName {
-        database: database.to_owned(),
-    })
+    Err(PostgresError::DatabaseName { database: database.to_owned() })
 }
 
 /// Opens the log to add to it, setting a long one aside first.

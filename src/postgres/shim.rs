@@ -20,13 +20,8 @@ use super::account::Account;
 pub const MARK: &str = "__postgres-shim";
 
 /// The settings of our environment that the server may see; keys and secrets are not among them.
-const ENVIRONMENT_KEPT: [&str; 5] = [
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-];
+const ENVIRONMENT_KEPT: [&str; 5] =
+    ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 
 /// Turns this process into the server if its arguments ask for it; otherwise does nothing.
 ///
@@ -86,11 +81,8 @@ pub(super) fn command(
 }
 
 fn become_program(mut arguments: impl Iterator<Item = OsString>) -> Result<Infallible, String> {
-    let mut next = |what: &str| {
-        arguments
-            .next()
-            .ok_or_else(|| format!("the shim was not told {what}"))
-    };
+    let mut next =
+        |what: &str| arguments.next().ok_or_else(|| format!("the shim was not told {what}"));
     let parent = number(&next("its parent")?)?;
     let (uid, gid) = (next("the user")?, next("the group")?);
     let program = next("the program")?;
@@ -159,17 +151,9 @@ mod tests {
 
     #[test]
     fn the_server_sees_no_secret() {
-        let account = Account {
-            name: "me".into(),
-            uid: 1,
-            gid: 1,
-            switched: false,
-        };
+        let account = Account { name: "me".into(), uid: 1, gid: 1, switched: false };
         let command = command(None, &account, Path::new("/bin/true"));
-        let names: Vec<_> = command
-            .get_envs()
-            .map(|(name, _)| name.to_owned())
-            .collect();
+        let names: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
         assert!(names.iter().all(|name| {
             let name = name.to_string_lossy();
             name == "LC_ALL" || name == "TZ" || ENVIRONMENT_KEPT.contains(&&*name)

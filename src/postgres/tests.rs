@@ -57,10 +57,7 @@ fn answer(url: &str, sql: &str) -> String {
 fn data_survives_a_restart_and_no_process_is_left() {
     let home = new_home();
     let first = started(home.path());
-    answer(
-        first.url(),
-        "CREATE TABLE kept AS SELECT 'still ' || 'here' AS words",
-    );
+    answer(first.url(), "CREATE TABLE kept AS SELECT 'still ' || 'here' AS words");
     let pid = first.pid();
     assert!(is_alive(pid));
     first.stop().expect("stopped");
@@ -88,10 +85,7 @@ fn a_second_owner_is_refused_and_may_attach() {
             if pid == std::process::id()),
         "{refused}"
     );
-    assert_eq!(
-        attach(home.path()).expect("readable").as_deref(),
-        Some(owner.url())
-    );
+    assert_eq!(attach(home.path()).expect("readable").as_deref(), Some(owner.url()));
     let access = start_or_attach(options(home.path())).expect("access");
     assert!(matches!(access, Access::Attached { .. }));
     assert!(answer(access.url(), "SELECT 40 + 2").contains("42"));
@@ -104,14 +98,9 @@ fn many_commands_at_once_share_one_server() {
         let starts: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| start_or_attach(options(home.path())).expect("access")))
             .collect();
-        starts
-            .into_iter()
-            .map(|start| start.join().expect("no panic"))
-            .collect()
+        starts.into_iter().map(|start| start.join().expect("no panic")).collect()
     });
-    let owners = everyone
-        .iter()
-        .filter(|access| matches!(access, Access::Owned(_)));
+    let owners = everyone.iter().filter(|access| matches!(access, Access::Owned(_)));
     assert_eq!(owners.count(), 1);
     for access in &everyone {
         assert!(answer(access.url(), "SELECT 40 + 2").contains("42"));
@@ -122,24 +111,15 @@ fn many_commands_at_once_share_one_server() {
 fn a_home_without_a_server_has_nothing_to_attach_to() {
     let home = new_home();
     assert_eq!(attach(home.path()).expect("readable"), None);
-    assert_eq!(
-        attach(&home.path().join("missing")).expect("readable"),
-        None
-    );
+    assert_eq!(attach(&home.path().join("missing")).expect("readable"), None);
 }
 
 #[test]
 fn a_killed_server_is_noticed_and_started_again() {
     let home = new_home();
-    let options = ServerOptions {
-        purpose: Purpose::ThrowawayDurable,
-        ..options(home.path())
-    };
+    let options = ServerOptions { purpose: Purpose::ThrowawayDurable, ..options(home.path()) };
     let killed = PrivateServer::start(options.clone()).expect("a running server");
-    answer(
-        killed.url(),
-        "CREATE TABLE kept AS SELECT 'still here' AS words",
-    );
+    answer(killed.url(), "CREATE TABLE kept AS SELECT 'still here' AS words");
     let pid = pidfile::to_pid(killed.pid()).expect("a process");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
     while killed.is_running() {
@@ -168,11 +148,7 @@ fn a_stale_pid_file_whose_number_was_given_out_again_is_no_obstacle() {
     assert_eq!(attach(home.path()).expect("readable"), None);
     cluster::clear_earlier_run(&data).expect("cleared");
     assert!(!data.join("postmaster.pid").exists());
-    assert_eq!(
-        stranger.try_wait().expect("a child"),
-        None,
-        "it was left alone"
-    );
+    assert_eq!(stranger.try_wait().expect("a child"), None, "it was left alone");
     stranger.kill().expect("stopped");
     stranger.wait().expect("ended");
 }
@@ -209,10 +185,7 @@ fn a_folder_that_is_no_data_is_left_alone() {
             .expect("handed over");
     }
     let refused = PrivateServer::start(options(home.path())).expect_err("not ours");
-    assert!(
-        matches!(refused, PostgresError::NotADataFolder { .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, PostgresError::NotADataFolder { .. }), "{refused}");
     assert!(theirs.exists());
 }
 
@@ -221,11 +194,8 @@ fn a_server_that_ends_early_is_quoted() {
     let home = new_home();
     drop(started(home.path()));
     let data = Layout::of(home.path()).expect("a layout").data();
-    std::fs::write(
-        data.join("postgresql.auto.conf"),
-        "shared_buffers = 'much'\n",
-    )
-    .expect("written");
+    std::fs::write(data.join("postgresql.auto.conf"), "shared_buffers = 'much'\n")
+        .expect("written");
     let refused = PrivateServer::start(options(home.path())).expect_err("a bad setting");
     assert!(refused.to_string().contains("much"), "{refused}");
 }
@@ -237,12 +207,7 @@ fn a_deep_home_works_through_a_short_socket() {
     let server = started(&home);
     assert!(server.url().contains("mathesis-"), "{}", server.url());
     assert!(answer(server.url(), "SELECT 40 + 2").contains("42"));
-    let socket = server
-        .url()
-        .split("host=")
-        .nth(1)
-        .expect("a host")
-        .replace("%2F", "/");
+    let socket = server.url().split("host=").nth(1).expect("a host").replace("%2F", "/");
     let socket = PathBuf::from(socket.trim_end_matches("&sslmode=disable"));
     assert!(socket.is_dir());
     drop(server);
@@ -259,11 +224,7 @@ fn another_database_is_made_where_it_is_missing() {
             ..options(home.path())
         })
         .expect("a running server");
-        assert!(
-            server.url().contains("/Other%20%22one%22?"),
-            "{}",
-            server.url()
-        );
+        assert!(server.url().contains("/Other%20%22one%22?"), "{}", server.url());
     }
 }
 
@@ -283,16 +244,11 @@ fn a_name_that_cannot_be_a_database_is_refused_before_anything_is_made() {
 #[test]
 fn a_durable_server_forces_to_disk_and_a_throwaway_does_not() {
     let home = new_home();
-    for (purpose, expected) in [
-        (Purpose::Throwaway, "off"),
-        (Purpose::ThrowawayDurable, "on"),
-        (Purpose::Durable, "on"),
-    ] {
-        let server = PrivateServer::start(ServerOptions {
-            purpose,
-            ..options(home.path())
-        })
-        .expect("a running server");
+    for (purpose, expected) in
+        [(Purpose::Throwaway, "off"), (Purpose::ThrowawayDurable, "on"), (Purpose::Durable, "on")]
+    {
+        let server = PrivateServer::start(ServerOptions { purpose, ..options(home.path()) })
+            .expect("a running server");
         let settings = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) \
                         FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')";
         let wanted =
@@ -336,11 +292,7 @@ fn psql_takes_the_url_too() {
     let home = new_home();
     let server = started(home.path());
     let output = Command::new("psql")
-        .args([
-            server.url(),
-            "-XAtc",
-            "SELECT current_database(), inet_server_addr() IS NULL",
-        ])
+        .args([server.url(), "-XAtc", "SELECT current_database(), inet_server_addr() IS NULL"])
         .env("PGPORT", "1")
         .stdin(Stdio::null())
         .output();

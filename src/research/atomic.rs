@@ -45,10 +45,7 @@ pub(super) fn stage(
     }
     let write = |steps: &mut dyn Steps| -> io::Result<()> {
         steps.before(&step("create temporary for"))?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         steps.before(&step("write first half of"))?;
         let (first, second) = bytes.split_at(bytes.len() / 2);
         file.write_all(first)?;
@@ -78,10 +75,7 @@ pub(super) fn replace(steps: &mut dyn Steps, path: &Path, bytes: &[u8]) -> Resul
 }
 
 pub(super) fn display_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Makes a rename in the folder durable.
@@ -102,10 +96,7 @@ pub(super) fn read_limited(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u
     };
     // Opening a pipe would wait for a writer.
     if !metadata.is_file() {
-        return Err(FilesError::WrongKind {
-            path: path.to_owned(),
-            wanted: "file",
-        });
+        return Err(FilesError::WrongKind { path: path.to_owned(), wanted: "file" });
     }
     let mut bytes = Vec::new();
     File::open(path)
@@ -132,11 +123,7 @@ pub(super) fn sweep(folder: &Path) -> Result<(), FilesError> {
         }
         let path = entry.path();
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let removed = if is_folder {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
+        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(FilesError::io("remove", &path))?;
     }
     Ok(())

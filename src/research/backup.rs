@@ -109,9 +109,7 @@ pub(super) fn unfinished(
     marker: Option<&Marker>,
 ) -> Result<Vec<Manifest>, FilesError> {
     let manifests = all(folder)?.into_iter().map(|(_, manifest)| manifest);
-    Ok(manifests
-        .filter(|manifest| manifest.marker_before.as_ref() == marker)
-        .collect())
+    Ok(manifests.filter(|manifest| manifest.marker_before.as_ref() == marker).collect())
 }
 
 fn read_manifest(backup: &Path) -> Result<Option<Manifest>, FilesError> {
@@ -149,9 +147,7 @@ pub(super) fn create(
     files: &[(ConfigFile, PathBuf, Option<&[u8]>)],
 ) -> Result<PathBuf, FilesError> {
     let building = folder.join(format!("{TEMPORARY_PREFIX}backup"));
-    steps
-        .before("create backup folder")
-        .map_err(FilesError::io("create", &building))?;
+    steps.before("create backup folder").map_err(FilesError::io("create", &building))?;
     create_folder(&building)?;
     for (file, original, bytes) in files {
         if let Some(bytes) = bytes {
@@ -160,10 +156,8 @@ pub(super) fn create(
         }
     }
     let path = building.join(MANIFEST_NAME);
-    let json = serde_json::to_vec_pretty(manifest).map_err(|source| FilesError::Unreadable {
-        path: path.clone(),
-        source,
-    })?;
+    let json = serde_json::to_vec_pretty(manifest)
+        .map_err(|source| FilesError::Unreadable { path: path.clone(), source })?;
     write_synced(steps, &path, &json, None)?;
     steps
         .before("sync backup folder")
@@ -205,10 +199,7 @@ fn free_name(folder: &Path, name: &str) -> Result<PathBuf, FilesError> {
         .chain(numbered)
         .map(|name| folder.join(name))
         .find(|path| fs::symlink_metadata(path).is_err())
-        .ok_or_else(|| FilesError::BadName {
-            name: name.to_owned(),
-            folder: folder.to_owned(),
-        })
+        .ok_or_else(|| FilesError::BadName { name: name.to_owned(), folder: folder.to_owned() })
 }
 
 /// Whether a caller's name for a backup is one: `backup_` and a plain rest.
@@ -216,8 +207,5 @@ pub(super) fn check_name(folder: &Path, name: &str) -> Result<(), FilesError> {
     if is_plain_name(name) && name.starts_with(NAME_PREFIX) {
         return Ok(());
     }
-    Err(FilesError::BadName {
-        name: name.to_owned(),
-        folder: folder.to_owned(),
-    })
+    Err(FilesError::BadName { name: name.to_owned(), folder: folder.to_owned() })
 }

@@ -21,11 +21,7 @@ pub fn unified(old: &str, new: &str, name_old: &str, name_new: &str) -> String {
     let new_lines: Vec<&str> = new.split_inclusive('\n').collect();
     let diff = TextDiff::from_slices(&old_lines, &new_lines);
     let mut out = format!("--- {name_old}\n+++ {name_new}\n");
-    for hunk in diff
-        .unified_diff()
-        .context_radius(CONTEXT_LINES)
-        .iter_hunks()
-    {
+    for hunk in diff.unified_diff().context_radius(CONTEXT_LINES).iter_hunks() {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{}", hunk.header());
         for change in hunk.iter_changes() {
@@ -52,12 +48,7 @@ pub fn version_diff(old: &Texts, new: &Texts, from: i32, to: i32) -> String {
     ]
     .into_iter()
     .map(|(name, old, new)| {
-        unified(
-            old,
-            new,
-            &format!("{name}\tversion {from}"),
-            &format!("{name}\tversion {to}"),
-        )
+        unified(old, new, &format!("{name}\tversion {from}"), &format!("{name}\tversion {to}"))
     })
     .collect()
 }
@@ -119,11 +110,7 @@ mod tests {
             ("a\r\nb\r\n".into(), "a\r\nb\r\nc".into()),
             ("lone\rreturn\nx\n".into(), "lone\rreturn\ny\r".into()),
             (String::new(), "first\n".into()),
-            (
-                long.clone(),
-                long.replace("γραμμή 7\n", "ἑπτά\n")
-                    .replace("γραμμή 50\n", ""),
-            ),
+            (long.clone(), long.replace("γραμμή 7\n", "ἑπτά\n").replace("γραμμή 50\n", "")),
         ];
         for (old, new) in cases {
             assert_eq!(patched(&old, &unified(&old, &new, "f", "f")), new);
@@ -141,11 +128,7 @@ mod tests {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        assert!(
-            run.status.success(),
-            "{}\n{diff}",
-            String::from_utf8_lossy(&run.stdout)
-        );
+        assert!(run.status.success(), "{}\n{diff}", String::from_utf8_lossy(&run.stdout));
         std::fs::read_to_string(file).unwrap()
     }
 }

@@ -50,17 +50,11 @@ impl Document {
     ///
     /// A byte order mark belongs to the preamble, and does not hide a heading behind it.
     pub fn parse(text: &str) -> Self {
-        let offset = if text.starts_with('\u{feff}') {
-            '\u{feff}'.len_utf8()
-        } else {
-            0
-        };
+        let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
         let marked = text.get(offset..).unwrap_or_default();
         let headings = top_headings(marked);
         let mut names = Names::default();
-        let first = headings
-            .first()
-            .map_or(text.len(), |found| found.start + offset);
+        let first = headings.first().map_or(text.len(), |found| found.start + offset);
         let mut sections = vec![Section {
             id: PREAMBLE_ID.to_owned(),
             level: 0,
@@ -70,9 +64,7 @@ impl Document {
             path: String::new(),
         }];
         for (at, found) in headings.iter().enumerate() {
-            let end = headings
-                .get(at + 1)
-                .map_or(text.len(), |next| next.start + offset);
+            let end = headings.get(at + 1).map_or(text.len(), |next| next.start + offset);
             let (id, path) = names.next(found.level, &found.text);
             sections.push(Section {
                 id,
@@ -83,10 +75,7 @@ impl Document {
                 path,
             });
         }
-        Self {
-            text: text.to_owned(),
-            sections,
-        }
+        Self { text: text.to_owned(), sections }
     }
 
     /// The whole text, as it was given.
@@ -209,9 +198,7 @@ fn top_headings(text: &str) -> Vec<FoundHeading> {
 
 /// The parser's range may begin after the indent; the section begins with its line.
 fn line_start(text: &str, at: usize) -> usize {
-    text.get(..at)
-        .and_then(|before| before.rfind(['\n', '\r']))
-        .map_or(0, |newline| newline + 1)
+    text.get(..at).and_then(|before| before.rfind(['\n', '\r'])).map_or(0, |newline| newline + 1)
 }
 
 /// The parser's range may or may not include the newline; the heading ends with its line.

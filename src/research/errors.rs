@@ -21,11 +21,7 @@ impl fmt::Display for DataState {
             write!(out, "Nothing was changed.")?;
         } else {
             let names: Vec<_> = self.replaced.iter().map(|file| file.file_name()).collect();
-            write!(
-                out,
-                "{} already holds the new version.",
-                names.join(" and ")
-            )?;
+            write!(out, "{} already holds the new version.", names.join(" and "))?;
         }
         if let Some(backup) = &self.backup {
             write!(out, " The files from before are in {}.", backup.display())?;
@@ -195,12 +191,7 @@ impl FilesError {
     /// For `map_err`: an error of the system, before anything was done.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            data: DataState::default(),
-            source,
-        }
+        move |source| Self::Io { action, path, data: DataState::default(), source }
     }
 
     /// The same error, telling what had been done by then.

@@ -68,9 +68,7 @@ pub fn read_model(config_folder: &Path, model: &str) -> Result<FolderState, File
     let _lock = paths.lock_shared()?;
     let text = |file| -> Result<Option<FileText>, FilesError> {
         let path = paths.file(file)?;
-        read_limited(&path, FILE_BYTES_MAX)?
-            .map(|bytes| file_text(&path, bytes))
-            .transpose()
+        read_limited(&path, FILE_BYTES_MAX)?.map(|bytes| file_text(&path, bytes)).transpose()
     };
     let activation = text(ConfigFile::Activation)?;
     let research = text(ConfigFile::Research)?;
@@ -80,17 +78,9 @@ pub fn read_model(config_folder: &Path, model: &str) -> Result<FolderState, File
         marker.files.activation == hash(&activation) && marker.files.research == hash(&research)
     });
     // Backups are kept for ever, so they are looked through only when something needs explaining.
-    let unfinished = if as_marked {
-        Vec::new()
-    } else {
-        backup::unfinished(&paths.folder, marker.as_ref())?
-    };
-    Ok(FolderState {
-        activation,
-        research,
-        marker,
-        unfinished,
-    })
+    let unfinished =
+        if as_marked { Vec::new() } else { backup::unfinished(&paths.folder, marker.as_ref())? };
+    Ok(FolderState { activation, research, marker, unfinished })
 }
 
 /// The models that have a folder, in alphabetical order. Hidden folders are none.
@@ -118,10 +108,7 @@ pub fn list_models(config_folder: &Path) -> Result<Vec<String>, FilesError> {
 }
 
 fn file_text(path: &Path, bytes: Vec<u8>) -> Result<FileText, FilesError> {
-    let not_text = |why| FilesError::NotText {
-        path: path.to_owned(),
-        why,
-    };
+    let not_text = |why| FilesError::NotText { path: path.to_owned(), why };
     let hash = file_hash(&bytes);
     let text = String::from_utf8(bytes).map_err(|_| not_text("it is not UTF-8"))?;
     if text.contains('\0') {
@@ -135,10 +122,7 @@ pub(super) fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     !name.starts_with('.')
         && !name.contains(['/', '\\', '\0'])
-        && matches!(
-            (parts.next(), parts.next()),
-            (Some(Component::Normal(_)), None)
-        )
+        && matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
 }
 
 /// Where a model's things are, with links checked.
@@ -160,16 +144,10 @@ impl Paths {
             Err(error) if error.kind() == io::ErrorKind::NotFound => config_folder.to_owned(),
             root => root.map_err(FilesError::io("open", config_folder))?,
         };
-        let mut paths = Self {
-            folder: root.join(model),
-            root,
-        };
+        let mut paths = Self { folder: root.join(model), root };
         paths.folder = paths.inside(paths.folder.clone())?;
         if paths.folder.exists() && !paths.folder.is_dir() {
-            return Err(FilesError::WrongKind {
-                path: paths.folder,
-                wanted: "folder",
-            });
+            return Err(FilesError::WrongKind { path: paths.folder, wanted: "folder" });
         }
         Ok(paths)
     }
@@ -240,7 +218,5 @@ fn wait(
             Err(TryLockError::Error(error)) => return Err(FilesError::io("lock", path)(error)),
         }
     }
-    Err(FilesError::Locked {
-        path: path.to_owned(),
-    })
+    Err(FilesError::Locked { path: path.to_owned() })
 }

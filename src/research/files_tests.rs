@@ -19,17 +19,12 @@ fn a_crash_at_any_step_and_a_redo_end_as_if_nothing_had_happened() {
         let stage = Stage::with_version_1();
         let (crashed, _) = stage.disturbed(Disturbance::Crash(index));
         assert!(crashed.is_err());
-        assert!(
-            !matches!(stage.standing(1, OLD), Standing::HandEdited(_)),
-            "{}",
-            step
-        );
+        assert!(!matches!(stage.standing(1, OLD), Standing::HandEdited(_)), "{}", step);
         // A second crash, anywhere in the redo, makes no difference either.
         let (again, _) = stage.disturbed(Disturbance::Crash(index / 2));
         let _ = again;
-        let written = stage
-            .write(&to_version_2())
-            .unwrap_or_else(|error| panic!("{}: {error}", step));
+        let written =
+            stage.write(&to_version_2()).unwrap_or_else(|error| panic!("{}: {error}", step));
         assert_eq!(stage.everything(), undisturbed.everything(), "{}", step);
         assert_eq!(stage.backups(), ["backup_20261122_100000"]);
         assert_eq!(written.replaced, wanted.replaced);
@@ -39,13 +34,7 @@ fn a_crash_at_any_step_and_a_redo_end_as_if_nothing_had_happened() {
         );
         assert_eq!(stage.standing(2, NEW), Standing::InStep);
         restore_backup(&stage.config, MODEL, &stage.path("backup_20261122_100000")).unwrap();
-        assert_eq!(
-            [
-                stage.content("activation.txt"),
-                stage.content("research.md")
-            ],
-            OLD
-        );
+        assert_eq!([stage.content("activation.txt"), stage.content("research.md")], OLD);
         assert_eq!(stage.standing(1, OLD), Standing::InStep);
     }
 }
@@ -53,10 +42,9 @@ fn a_crash_at_any_step_and_a_redo_end_as_if_nothing_had_happened() {
 #[test]
 fn a_hand_edit_after_a_crash_is_a_conflict_and_stays() {
     for index in 0..step_count() {
-        for (name, other, which) in [
-            ("activation.txt", "research.md", 1),
-            ("research.md", "activation.txt", 0),
-        ] {
+        for (name, other, which) in
+            [("activation.txt", "research.md", 1), ("research.md", "activation.txt", 0)]
+        {
             let stage = Stage::with_version_1();
             stage.disturbed(Disturbance::Crash(index)).0.unwrap_err();
             fs::write(stage.path(name), "mine").unwrap();
@@ -91,15 +79,9 @@ fn a_known_version_put_there_by_hand_is_a_conflict_too() {
     let stage = Stage::with_version_1();
     fs::write(stage.path("activation.txt"), NEW[0]).unwrap();
     let before = stage.everything();
-    assert_eq!(
-        stage.write(&to_version_2()).unwrap_err().code(),
-        "hand_edited"
-    );
+    assert_eq!(stage.write(&to_version_2()).unwrap_err().code(), "hand_edited");
     assert_eq!(stage.everything(), before);
-    assert_eq!(
-        stage.standing(2, NEW),
-        Standing::HandEdited(vec![ConfigFile::Activation])
-    );
+    assert_eq!(stage.standing(2, NEW), Standing::HandEdited(vec![ConfigFile::Activation]));
 }
 
 #[test]
@@ -108,23 +90,11 @@ fn a_later_change_takes_over_what_an_abandoned_one_left() {
         let stage = Stage::with_version_1();
         stage.disturbed(Disturbance::Crash(index)).0.unwrap_err();
         let from = stage.read().marker.unwrap().files;
-        let back = Change {
-            expected_before: from,
-            ..change("rollback", 1, OLD, OLD)
-        };
+        let back = Change { expected_before: from, ..change("rollback", 1, OLD, OLD) };
         stage.write(&back).unwrap();
-        assert_eq!(
-            [
-                stage.content("activation.txt"),
-                stage.content("research.md")
-            ],
-            OLD
-        );
+        assert_eq!([stage.content("activation.txt"), stage.content("research.md")], OLD);
         assert_eq!(stage.standing(1, OLD), Standing::InStep, "step {index}");
-        let left = stage
-            .everything()
-            .into_keys()
-            .find(|name| name.contains("mathesis-tmp"));
+        let left = stage.everything().into_keys().find(|name| name.contains("mathesis-tmp"));
         assert_eq!(left, None, "step {index}");
     }
 }
@@ -135,25 +105,9 @@ fn two_changes_in_one_second_keep_a_backup_each() {
     stage.write(&to_version_2()).unwrap();
     let third = change("cycle 8", 3, NEW, ["three", "# three"]);
     let written = stage.write(&third).unwrap();
-    assert!(
-        written
-            .backup_path
-            .unwrap()
-            .ends_with("backup_20261122_100000_2")
-    );
-    restore_backup(
-        &stage.config,
-        MODEL,
-        &stage.path("backup_20261122_100000_2"),
-    )
-    .unwrap();
-    assert_eq!(
-        [
-            stage.content("activation.txt"),
-            stage.content("research.md")
-        ],
-        NEW
-    );
+    assert!(written.backup_path.unwrap().ends_with("backup_20261122_100000_2"));
+    restore_backup(&stage.config, MODEL, &stage.path("backup_20261122_100000_2")).unwrap();
+    assert_eq!([stage.content("activation.txt"), stage.content("research.md")], NEW);
 }
 
 #[test]
@@ -184,10 +138,7 @@ fn a_change_id_is_good_for_one_set_of_texts_and_one_starting_point() {
 fn a_missing_file_is_recorded_and_restored_as_missing() {
     let stage = Stage::with_version_1();
     fs::remove_file(stage.path("research.md")).unwrap();
-    assert_eq!(
-        stage.standing(1, OLD),
-        Standing::Missing(vec![ConfigFile::Research])
-    );
+    assert_eq!(stage.standing(1, OLD), Standing::Missing(vec![ConfigFile::Research]));
     stage.write(&to_version_2()).unwrap();
     let backup = stage.path("backup_20261122_100000");
     assert!(!backup.join("research.md").exists());
@@ -244,14 +195,8 @@ fn without_a_marker_equal_files_are_adopted_and_others_are_a_conflict() {
     let stage = Stage::with_version_1();
     fs::remove_file(stage.path(".mathesis.json")).unwrap();
     assert_eq!(stage.standing(1, OLD), Standing::Unmarked);
-    assert_eq!(
-        stage.standing(2, NEW),
-        Standing::HandEdited(ConfigFile::ALL.to_vec())
-    );
-    assert_eq!(
-        standing(&stage.read(), &expected(2, NEW), true),
-        Standing::Unmarked
-    );
+    assert_eq!(stage.standing(2, NEW), Standing::HandEdited(ConfigFile::ALL.to_vec()));
+    assert_eq!(standing(&stage.read(), &expected(2, NEW), true), Standing::Unmarked);
     let wrong = adopt(&stage.config, MODEL, 2, &hashes_of(&texts(NEW)), "x", at());
     assert_eq!(wrong.unwrap_err().code(), "hand_edited");
     adopt(&stage.config, MODEL, 1, &hashes_of(&texts(OLD)), "x", at()).unwrap();
@@ -263,27 +208,13 @@ fn without_a_marker_equal_files_are_adopted_and_others_are_a_conflict() {
 fn a_damaged_backup_is_not_restored_nor_relied_on() {
     let stage = Stage::with_version_1();
     let (_, steps) = Stage::with_version_1().disturbed(Disturbance::None);
-    let named = steps
-        .iter()
-        .position(|step| step == "look again at and replace activation.txt");
-    stage
-        .disturbed(Disturbance::Crash(named.unwrap()))
-        .0
-        .unwrap_err();
+    let named = steps.iter().position(|step| step == "look again at and replace activation.txt");
+    stage.disturbed(Disturbance::Crash(named.unwrap())).0.unwrap_err();
     fs::write(stage.path("backup_20261122_100000/research.md"), "rot").unwrap();
-    assert_eq!(
-        stage.write(&to_version_2()).unwrap_err().code(),
-        "backup_damaged"
-    );
+    assert_eq!(stage.write(&to_version_2()).unwrap_err().code(), "backup_damaged");
     let restored = restore_backup(&stage.config, MODEL, &stage.path("backup_20261122_100000"));
     assert_eq!(restored.unwrap_err().code(), "backup_damaged");
-    assert_eq!(
-        [
-            stage.content("activation.txt"),
-            stage.content("research.md")
-        ],
-        OLD
-    );
+    assert_eq!([stage.content("activation.txt"), stage.content("research.md")], OLD);
 }
 
 #[test]
@@ -299,10 +230,8 @@ fn errors_say_what_became_of_the_data() {
     assert_eq!(full.code(), "disk_full");
     insta::assert_snapshot!(said(&full), @"cannot create config/wan-2.5-edit/.mathesis-tmp-backup: no storage space. Nothing was changed. Free space on that disk, then retry.");
     let (_, steps) = Stage::with_version_1().disturbed(Disturbance::None);
-    let research = steps
-        .iter()
-        .position(|step| step == "look again at and replace research.md")
-        .unwrap();
+    let research =
+        steps.iter().position(|step| step == "look again at and replace research.md").unwrap();
     let kind = io::ErrorKind::PermissionDenied;
     let (half, _) = stage.disturbed(Disturbance::Fail(research, kind));
     let half = half.unwrap_err();
@@ -322,32 +251,14 @@ fn odd_files_are_refused_by_name() {
         assert!(error.to_string().contains(MODEL), "{error}");
         error.code()
     };
-    assert_eq!(
-        code(&|stage| fs::write(stage.path("research.md"), b"\xff").unwrap()),
-        "not_text"
-    );
-    assert_eq!(
-        code(&|stage| fs::write(stage.path("research.md"), "a\0").unwrap()),
-        "not_text"
-    );
-    assert_eq!(
-        code(&|stage| fs::create_dir(stage.path("research.md")).unwrap()),
-        "wrong_kind"
-    );
-    assert_eq!(
-        code(&|stage| fs::write(stage.path(".mathesis.json"), "{").unwrap()),
-        "unreadable"
-    );
+    assert_eq!(code(&|stage| fs::write(stage.path("research.md"), b"\xff").unwrap()), "not_text");
+    assert_eq!(code(&|stage| fs::write(stage.path("research.md"), "a\0").unwrap()), "not_text");
+    assert_eq!(code(&|stage| fs::create_dir(stage.path("research.md")).unwrap()), "wrong_kind");
+    assert_eq!(code(&|stage| fs::write(stage.path(".mathesis.json"), "{").unwrap()), "unreadable");
     let large = vec![b'x'; 8 * 1024 * 1024 + 1];
-    assert_eq!(
-        code(&|stage| fs::write(stage.path("research.md"), &large).unwrap()),
-        "too_large"
-    );
+    assert_eq!(code(&|stage| fs::write(stage.path("research.md"), &large).unwrap()), "too_large");
     for name in ["", "..", "a/b", ".hidden", "/etc", "a\\b"] {
-        assert_eq!(
-            read_model(Path::new("/nowhere"), name).unwrap_err().code(),
-            "bad_name"
-        );
+        assert_eq!(read_model(Path::new("/nowhere"), name).unwrap_err().code(), "bad_name");
     }
 }
 
@@ -359,24 +270,15 @@ fn links_may_stay_inside_the_config_folder_only() {
     let outside = tempfile::NamedTempFile::new().unwrap();
     fs::remove_file(stage.path("research.md")).unwrap();
     symlink(outside.path(), stage.path("research.md")).unwrap();
-    assert_eq!(
-        read_model(&stage.config, MODEL).unwrap_err().code(),
-        "link_outside"
-    );
-    assert_eq!(
-        stage.write(&to_version_2()).unwrap_err().code(),
-        "link_outside"
-    );
+    assert_eq!(read_model(&stage.config, MODEL).unwrap_err().code(), "link_outside");
+    assert_eq!(stage.write(&to_version_2()).unwrap_err().code(), "link_outside");
 
     fs::remove_file(stage.path("research.md")).unwrap();
     fs::write(stage.config.join("shared.md"), OLD[1]).unwrap();
     symlink("../shared.md", stage.path("research.md")).unwrap();
     stage.write(&to_version_2()).unwrap();
     assert!(stage.path("research.md").is_symlink());
-    assert_eq!(
-        fs::read_to_string(stage.config.join("shared.md")).unwrap(),
-        NEW[1]
-    );
+    assert_eq!(fs::read_to_string(stage.config.join("shared.md")).unwrap(), NEW[1]);
 }
 
 #[cfg(unix)]
@@ -389,10 +291,7 @@ fn a_replaced_file_keeps_its_mode_and_a_new_folder_is_open_to_read() {
     fs::set_permissions(stage.path("research.md"), private).unwrap();
     stage.write(&to_version_2()).unwrap();
     assert_eq!(mode(stage.path("research.md")), 0o600);
-    assert_eq!(
-        mode(stage.path("backup_20261122_100000/research.md")),
-        0o600
-    );
+    assert_eq!(mode(stage.path("backup_20261122_100000/research.md")), 0o600);
     let fresh = Stage::empty();
     write_missing(&fresh.config, MODEL, &to_version_2()).unwrap();
     assert_eq!(mode(fresh.folder()), 0o755);
@@ -416,9 +315,7 @@ fn two_writers_of_one_change_leave_one_backup() {
 fn a_half_built_backup_of_another_change_is_swept() {
     let stage = Stage::with_version_1();
     let (_, steps) = Stage::with_version_1().disturbed(Disturbance::None);
-    let manifest = steps
-        .iter()
-        .position(|step| step == "create temporary for manifest.json");
+    let manifest = steps.iter().position(|step| step == "create temporary for manifest.json");
     let crash = Disturbance::Crash(manifest.unwrap());
     stage.disturbed(crash).0.unwrap_err();
     fs::remove_file(stage.path("research.md")).unwrap();

@@ -47,14 +47,8 @@ mod tests {
 
     #[test]
     fn moving_a_byte_from_one_text_to_the_next_changes_the_hash() {
-        assert_ne!(
-            content_hash(&texts("ab", "c", "d")),
-            content_hash(&texts("a", "bc", "d"))
-        );
-        assert_ne!(
-            content_hash(&texts("", "x", "")),
-            content_hash(&texts("x", "", ""))
-        );
+        assert_ne!(content_hash(&texts("ab", "c", "d")), content_hash(&texts("a", "bc", "d")));
+        assert_ne!(content_hash(&texts("", "x", "")), content_hash(&texts("x", "", "")));
     }
 
     /// Other programs recompute this hash, so the framing may never change.

@@ -49,10 +49,7 @@ impl FileHashes {
 
     /// Builds the pair from what `hash` says of each file.
     pub(super) fn from_fn(mut hash: impl FnMut(ConfigFile) -> Option<String>) -> Self {
-        Self {
-            activation: hash(ConfigFile::Activation),
-            research: hash(ConfigFile::Research),
-        }
+        Self { activation: hash(ConfigFile::Activation), research: hash(ConfigFile::Research) }
     }
 }
 

@@ -60,10 +60,8 @@ pub enum Standing {
 /// `is_first_start`, when the files are where version 1 comes from.
 pub fn standing(folder: &FolderState, active: &Expected, is_first_start: bool) -> Standing {
     let hashes = folder.hashes();
-    let missing: Vec<_> = ConfigFile::ALL
-        .into_iter()
-        .filter(|file| hashes.get(*file).is_none())
-        .collect();
+    let missing: Vec<_> =
+        ConfigFile::ALL.into_iter().filter(|file| hashes.get(*file).is_none()).collect();
     let differing = |wanted: &dyn Fn(ConfigFile) -> Option<String>| -> Vec<ConfigFile> {
         let present = |file: &ConfigFile| hashes.get(*file).is_some();
         ConfigFile::ALL
@@ -77,28 +75,16 @@ pub fn standing(folder: &FolderState, active: &Expected, is_first_start: bool) -
         None => differing(&|file| Some(active.get(file).to_owned())),
     };
     let explained = |file: &ConfigFile| {
-        folder
-            .unfinished
-            .iter()
-            .rfind(|change| change.becomes.get(*file) == hashes.get(*file))
+        folder.unfinished.iter().rfind(|change| change.becomes.get(*file) == hashes.get(*file))
     };
-    let edited: Vec<_> = off_marker
-        .iter()
-        .copied()
-        .filter(|file| explained(file).is_none())
-        .collect();
+    let edited: Vec<_> =
+        off_marker.iter().copied().filter(|file| explained(file).is_none()).collect();
     if !edited.is_empty() {
         let may_take = is_first_start && folder.marker.is_none();
-        return if may_take {
-            Standing::Unmarked
-        } else {
-            Standing::HandEdited(edited)
-        };
+        return if may_take { Standing::Unmarked } else { Standing::HandEdited(edited) };
     }
     if let Some(change) = off_marker.iter().find_map(explained) {
-        return Standing::HalfWritten {
-            change_id: change.change_id.clone(),
-        };
+        return Standing::HalfWritten { change_id: change.change_id.clone() };
     }
     match &folder.marker {
         Some(marker) if !names(marker, active) => Standing::Stale,
@@ -110,9 +96,7 @@ pub fn standing(folder: &FolderState, active: &Expected, is_first_start: bool) -
 
 fn names(marker: &Marker, active: &Expected) -> bool {
     marker.version == active.version
-        && ConfigFile::ALL
-            .into_iter()
-            .all(|file| marker.files.get(file) == Some(active.get(file)))
+        && ConfigFile::ALL.into_iter().all(|file| marker.files.get(file) == Some(active.get(file)))
 }
 
 /// Brings a folder in step with the active version that `active` describes: writes absent files, and
@@ -153,18 +137,10 @@ pub fn adopt(
         let path = paths.file(file)?;
         let found = read_limited(&path, FILE_BYTES_MAX)?.map(|bytes| file_hash(&bytes));
         if found.is_some() && found.as_deref() != files.get(file) {
-            return Err(FilesError::HandEdited {
-                path,
-                file,
-                data: DataState::default(),
-            });
+            return Err(FilesError::HandEdited { path, file, data: DataState::default() });
         }
     }
-    let marker = Marker {
-        version,
-        files: files.clone(),
-        change_id: change_id.to_owned(),
-        written_at: at,
-    };
+    let marker =
+        Marker { version, files: files.clone(), change_id: change_id.to_owned(), written_at: at };
     save_marker(&mut Undisturbed, &paths.marker_path(), &marker)
 }

@@ -96,10 +96,7 @@ fn perform_telling(
     let own = own_backups(&backups, job, &target)?;
     check_marker(paths, job, marker.as_ref(), &target)?;
 
-    let open = own
-        .iter()
-        .rev()
-        .filter(|(_, manifest)| manifest.marker_before == marker);
+    let open = own.iter().rev().filter(|(_, manifest)| manifest.marker_before == marker);
     if let Some((path, manifest)) = open.clone().next() {
         done.backup = Some(path.clone());
         done.replaced = half_done(manifest, &found);
@@ -109,19 +106,15 @@ fn perform_telling(
     let begun = open.clone().find(|(_, manifest)| covers(manifest, &found));
     let in_place = found.iter().all(Found::is_in_place);
     if in_place && says_the_same(marker.as_ref(), job.marker_after.as_ref()) {
-        let finished = own.last().filter(|_| {
-            marker
-                .as_ref()
-                .is_some_and(|marker| marker.change_id == job.change_id)
-        });
+        let finished = own
+            .last()
+            .filter(|_| marker.as_ref().is_some_and(|marker| marker.change_id == job.change_id));
         return Ok(Outcome {
             backup: finished.map(|(path, _)| path.clone()),
             replaced: finished.is_some(),
         });
     }
-    let overwrites = found
-        .iter()
-        .any(|found| !found.is_in_place() && found.bytes.is_some());
+    let overwrites = found.iter().any(|found| !found.is_in_place() && found.bytes.is_some());
     let marker_moves = marker.as_ref().is_some_and(|marker| marker.files != target);
     if let Some((path, manifest)) = begun {
         backup::verify(path, manifest)?;
@@ -133,10 +126,7 @@ fn perform_telling(
         put(steps, found, done)?;
     }
     write_marker(paths, job, steps)?;
-    Ok(Outcome {
-        replaced: !in_place || begun.is_some(),
-        backup: done.backup.clone(),
-    })
+    Ok(Outcome { replaced: !in_place || begun.is_some(), backup: done.backup.clone() })
 }
 
 fn find<'a>(paths: &Paths, job: &Job<'a>) -> Result<Vec<Found<'a>>, FilesError> {
@@ -167,15 +157,11 @@ fn own_backups<'a>(
     job: &Job<'_>,
     target: &FileHashes,
 ) -> Result<Vec<&'a (PathBuf, Manifest)>, FilesError> {
-    let own = backups
-        .iter()
-        .filter(|(_, manifest)| manifest.change_id == job.change_id);
+    let own = backups.iter().filter(|(_, manifest)| manifest.change_id == job.change_id);
     let own: Vec<_> = own.collect();
     match own.iter().find(|(_, manifest)| manifest.becomes != *target) {
         None => Ok(own),
-        Some((path, _)) => Err(FilesError::ChangeReused {
-            backup: path.clone(),
-        }),
+        Some((path, _)) => Err(FilesError::ChangeReused { backup: path.clone() }),
     }
 }
 
@@ -187,10 +173,7 @@ fn check_marker(
 ) -> Result<(), FilesError> {
     match (marker, job.marker_expected) {
         (Some(marker), Some(expected)) if marker.files != *expected && marker.files != *target => {
-            Err(FilesError::OutOfStep {
-                folder: paths.folder.clone(),
-                found: marker.version,
-            })
+            Err(FilesError::OutOfStep { folder: paths.folder.clone(), found: marker.version })
         }
         _ => Ok(()),
     }
@@ -322,10 +305,8 @@ pub(super) fn save_marker(
     path: &Path,
     marker: &Marker,
 ) -> Result<(), FilesError> {
-    let json = serde_json::to_vec_pretty(marker).map_err(|source| FilesError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
+    let json = serde_json::to_vec_pretty(marker)
+        .map_err(|source| FilesError::Unreadable { path: path.to_owned(), source })?;
     atomic::replace(steps, path, &json)
 }
 
@@ -345,10 +326,7 @@ pub(super) fn restore(
         change_id: &format!("restore {name}"),
         backup_name: &format!("{name}_undone"),
         at: manifest.at,
-        version: manifest
-            .marker_before
-            .as_ref()
-            .map_or(0, |marker| marker.version),
+        version: manifest.marker_before.as_ref().map_or(0, |marker| marker.version),
         contents: [
             (ConfigFile::Activation, activation.as_deref()),
             (ConfigFile::Research, research.as_deref()),

@@ -80,15 +80,7 @@ pub(super) fn write_version_in(
     steps: &mut dyn Steps,
 ) -> Result<Written, FilesError> {
     let expected = Some(&change.expected_before);
-    run(
-        config_folder,
-        model,
-        change,
-        expected,
-        &change.expected_before,
-        true,
-        steps,
-    )
+    run(config_folder, model, change, expected, &change.expected_before, true, steps)
 }
 
 /// As [`super::write_missing`], with a hook at each step.
@@ -120,10 +112,7 @@ fn run(
         at: change.at,
         version: change.version,
         contents: [
-            (
-                ConfigFile::Activation,
-                Some(change.texts.activation.as_bytes()),
-            ),
+            (ConfigFile::Activation, Some(change.texts.activation.as_bytes())),
             (ConfigFile::Research, Some(change.texts.research.as_bytes())),
         ],
         marker_after: Some(Marker {
@@ -138,10 +127,7 @@ fn run(
         backup_always,
     };
     let outcome = perform(&paths, &lock, &job, steps)?;
-    Ok(Written {
-        backup_path: outcome.backup,
-        replaced: outcome.replaced,
-    })
+    Ok(Written { backup_path: outcome.backup, replaced: outcome.replaced })
 }
 
 /// After an error that was no crash, temporary files need not wait for the next call.
@@ -150,10 +136,8 @@ pub(super) fn tidied(
     model: &str,
     written: Result<Written, FilesError>,
 ) -> Result<Written, FilesError> {
-    if matches!(
-        &written,
-        Err(FilesError::Io { .. } | FilesError::HandEdited { .. })
-    ) && let Ok(paths) = Paths::new(config_folder, model)
+    if matches!(&written, Err(FilesError::Io { .. } | FilesError::HandEdited { .. }))
+        && let Ok(paths) = Paths::new(config_folder, model)
         && let Ok(_lock) = paths.lock()
         && let Err(error) = atomic::sweep(&paths.folder)
     {
@@ -164,16 +148,12 @@ pub(super) fn tidied(
 
 /// What could not be read back must not be written.
 fn check_texts(paths: &Paths, texts: &Texts) -> Result<(), FilesError> {
-    for (file, text) in [
-        (ConfigFile::Activation, &texts.activation),
-        (ConfigFile::Research, &texts.research),
-    ] {
+    for (file, text) in
+        [(ConfigFile::Activation, &texts.activation), (ConfigFile::Research, &texts.research)]
+    {
         let path = paths.folder.join(file.file_name());
         if text.contains('\0') {
-            return Err(FilesError::NotText {
-                path,
-                why: "the new text contains a NUL",
-            });
+            return Err(FilesError::NotText { path, why: "the new text contains a NUL" });
         }
         if text.len() as u64 > FILE_BYTES_MAX {
             return Err(FilesError::TooLarge {

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use super::engine::Engine;
 use super::project;
-use crate::cycle::{Event, Experiment, InvalidTransition, NoCandidate, NoCandidateReason, Snapshot, StateName, Window, step};
+use crate::cycle::{
+    Event, Experiment, InvalidTransition, NoCandidate, NoCandidateReason, Snapshot, StateName,
+    Window, step,
+};
 use crate::experiment::deck::Slot;
 use crate::experiment::gate::Look;
 use crate::experiment::{Arm, ByArm};
@@ -285,8 +288,7 @@ async fn look_event(
         return Ok(None);
     }
     experiments::freeze(tx, before.workflow_id, before.number, model).await?;
-    let scores =
-        experiments::counted_scores(tx, before.workflow_id, before.number, model).await?;
+    let scores = experiments::counted_scores(tx, before.workflow_id, before.number, model).await?;
     let missed = ByArm {
         control: experiment.missed_control.unsigned_abs(),
         candidate: experiment.missed_candidate.unsigned_abs(),

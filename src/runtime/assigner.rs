@@ -57,7 +57,9 @@ pub enum AssignError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The workflow does not know the model.
-    #[error("workflow {workflow} has no model {model:?}; it is logged as observed, and there is no version to ask for")]
+    #[error(
+        "workflow {workflow} has no model {model:?}; it is logged as observed, and there is no version to ask for"
+    )]
     UnknownModel {
         /// The workflow.
         workflow: String,
@@ -208,7 +210,10 @@ impl VersionAssigner {
         };
         let (version, content_hash) = view.active.get(&model_key)?;
         // A version that changed lately may not be the one that an older run is pinned to.
-        if view.testing.contains(&model_key) || view.changed.contains(&model_key) || self.holds_a_slot(key) {
+        if view.testing.contains(&model_key)
+            || view.changed.contains(&model_key)
+            || self.holds_a_slot(key)
+        {
             return None;
         }
         self.pin_behind(key, *version);
@@ -246,8 +251,7 @@ impl VersionAssigner {
     }
 
     async fn flush_if_waiting(&self, key: RunKey<'_>) -> Result<(), StoreError> {
-        let key =
-            (key.workflow_id, key.task.to_owned(), key.run.to_owned(), key.model.to_owned());
+        let key = (key.workflow_id, key.task.to_owned(), key.run.to_owned(), key.model.to_owned());
         let waits = self.waiting().contains_key(&key);
         if waits { self.write_pins().await } else { Ok(()) }
     }
@@ -313,8 +317,7 @@ impl VersionAssigner {
 
     async fn learn_holders(&self) -> Result<(), StoreError> {
         loop {
-            let last_id =
-                self.desk.holders.read().unwrap_or_else(PoisonError::into_inner).last_id;
+            let last_id = self.desk.holders.read().unwrap_or_else(PoisonError::into_inner).last_id;
             // Ids are handed out before their rows commit, so look a little behind the last one seen.
             let rows =
                 assignments::holders_after(self.engine.store.pool(), last_id.saturating_sub(1_000))

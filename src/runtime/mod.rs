@@ -19,15 +19,17 @@ mod status;
 mod watcher;
 mod worker;
 
-pub use advance::{AdvanceError, Advanced, Candidate, FileChange, Moved, Submission, What, advance, replay};
+pub(crate) use advance::look_of;
+pub use advance::{
+    AdvanceError, Advanced, Candidate, FileChange, Moved, Submission, What, advance, replay,
+};
 pub use assigner::{AssignError, Assignment, VersionAssigner};
 pub use engine::{Engine, EngineSettings};
 pub use operations::{Operation, OperationError, Operator, Performed};
 pub use pruner::{Pruned, prune};
 pub use reconciler::reconcile;
-pub use registry::{Registry, RegistryError, Workflow, rules_of};
 pub(crate) use registry::definition_of_cycle;
-pub(crate) use advance::look_of;
+pub use registry::{Registry, RegistryError, Workflow, rules_of};
 pub use rescuer::Rescuer;
 pub use scheduler::{lift_budget_holds, run_due_schedules};
 pub use serve::Runtime;

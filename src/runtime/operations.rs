@@ -174,7 +174,10 @@ impl Turn<'_> {
             placed_by: self.operator.name.to_owned(),
         };
         if self.place(&hold).await? {
-            Ok(format!("cycle {} is paused; what runs will finish, nothing new starts", cycle.number))
+            Ok(format!(
+                "cycle {} is paused; what runs will finish, nothing new starts",
+                cycle.number
+            ))
         } else {
             Ok(format!("cycle {} was paused already", cycle.number))
         }
@@ -290,7 +293,10 @@ impl Turn<'_> {
             StateName::Rejected => {
                 format!("cycle {} has ended: no candidate is left", cycle.number)
             }
-            _ => format!("the candidates are refused; cycle {} goes on with the others", cycle.number),
+            _ => format!(
+                "the candidates are refused; cycle {} goes on with the others",
+                cycle.number
+            ),
         })
     }
 
@@ -306,12 +312,10 @@ impl Turn<'_> {
             holds::lift(&mut tx, self.workflow_id, None, HoldKind::ConfigConflict, self.lift())
                 .await?;
         // A budget that was raised since; if it was not, the next look holds again.
-        lifted +=
-            holds::lift(&mut tx, self.workflow_id, None, HoldKind::BudgetSpent, self.lift())
-                .await?;
+        lifted += holds::lift(&mut tx, self.workflow_id, None, HoldKind::BudgetSpent, self.lift())
+            .await?;
         let now = self.engine.now();
-        let retried =
-            effects::retry_failed(&mut tx, self.workflow_id, cycle.number, now).await?;
+        let retried = effects::retry_failed(&mut tx, self.workflow_id, cycle.number, now).await?;
         cycles::hint(&mut tx, self.workflow_id).await?;
         tx.commit().await?;
         if lifted + retried == 0 {
@@ -353,7 +357,9 @@ impl Turn<'_> {
             return Err(OperationError::NoSuchVersion { model: model.to_owned(), version: to });
         }
         if from == to && !matches!(cycle.snapshot.state, State::Applying { .. }) {
-            return Err(OperationError::NothingToDo(format!("version {to} of {model} is active already")));
+            return Err(OperationError::NothingToDo(format!(
+                "version {to} of {model} is active already"
+            )));
         }
         let event = Event::RollbackRequested { model: model.to_owned(), from, to };
         self.submit(&cycle, event).await?;

@@ -54,7 +54,8 @@ pub(super) async fn rows(
         changes::drop_of_cancelled_effects(tx, turn.workflow_id, cycle, turn.now).await?;
     }
     if nothing_left_to_approve(&turn.after.state) {
-        let lift = Lift { by: "mathesis", reason: Some("nothing is left to approve"), now: turn.now };
+        let lift =
+            Lift { by: "mathesis", reason: Some("nothing is left to approve"), now: turn.now };
         let cycle = Some(turn.after.cycle);
         holds::lift(tx, turn.workflow_id, cycle, HoldKind::Approval, lift).await?;
     }
@@ -134,8 +135,7 @@ async fn verdict(
     let look = match &turn.transition.event {
         Event::LookTaken { model: looked, look } if looked == model => look.clone(),
         _ => {
-            let scores =
-                experiments::counted_scores(tx, turn.workflow_id, cycle, model).await?;
+            let scores = experiments::counted_scores(tx, turn.workflow_id, cycle, model).await?;
             look_of(&scores, missed(experiment))
         }
     };
@@ -244,9 +244,15 @@ async fn await_approval(
     stage: ApprovalStage,
 ) -> Result<(), StoreError> {
     let reason = match stage {
-        ApprovalStage::BeforeTest => "the candidates wait for a person's word before they are tested",
-        ApprovalStage::BeforeApply => "the adopted candidates wait for a person's word before they serve",
-        ApprovalStage::ProbationUndecided => "a probation could not decide itself: too few scores came",
+        ApprovalStage::BeforeTest => {
+            "the candidates wait for a person's word before they are tested"
+        }
+        ApprovalStage::BeforeApply => {
+            "the adopted candidates wait for a person's word before they serve"
+        }
+        ApprovalStage::ProbationUndecided => {
+            "a probation could not decide itself: too few scores came"
+        }
     };
     let hold = NewHold {
         kind: HoldKind::Approval,
@@ -255,8 +261,9 @@ async fn await_approval(
         effect_id: None,
         code: format!("approval_{}", stage.as_str()),
         reason: reason.to_owned(),
-        remedy: "read `mathesis version diff`, then `mathesis cycle approve` or `mathesis cycle refuse`"
-            .to_owned(),
+        remedy:
+            "read `mathesis version diff`, then `mathesis cycle approve` or `mathesis cycle refuse`"
+                .to_owned(),
         placed_by: "mathesis".to_owned(),
     };
     holds::place(tx, turn.workflow_id, &hold, turn.now).await?;
@@ -265,8 +272,7 @@ async fn await_approval(
 
 /// The next cycle starts with the definition that is in force now, not with the ended cycle's.
 async fn open_next_cycle(tx: &mut PgConnection, turn: &Turn<'_>) -> Result<(), StoreError> {
-    let (hash, definition) =
-        crate::store::workflows::in_force(tx, turn.workflow_id).await?;
+    let (hash, definition) = crate::store::workflows::in_force(tx, turn.workflow_id).await?;
     let rules = super::registry::rules_of_stored(turn.workflow_id, &hash, &definition)?;
     let snapshot = Snapshot::open(turn.before.number + 1, rules);
     cycles::open(tx, turn.workflow_id, &snapshot, &hash, turn.now).await?;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::engine::Engine;
 use super::registry::Workflow;
-use crate::store::retention::{self, Cleanup};
 use crate::store::StoreError;
+use crate::store::retention::{self, Cleanup};
 
 /// Tasks removed by one transaction.
 const BATCH: i64 = 500;

@@ -7,11 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::registry::Workflow;
-use crate::research::{self, Change, ConfigFile, Expected, FileHashes, FilesError, Standing, Written};
+use crate::research::{
+    self, Change, ConfigFile, Expected, FileHashes, FilesError, Standing, Written,
+};
+use crate::store::StoreError;
 use crate::store::changes::{self, ChangeKind, Intent};
 use crate::store::holds::{self, HoldKind, Lift, NewHold};
 use crate::store::versions::{self, Version};
-use crate::store::StoreError;
 
 /// How often the folders are looked at.
 const POLL: Duration = Duration::from_secs(5);
@@ -134,7 +136,8 @@ async fn known_version(
         let Some(version) = version else { continue };
         let known = research::hashes_of(&version.texts());
         let same = |file: &Option<String>, of: &Option<String>| file.is_none() || file == of;
-        if same(&present.activation, &known.activation) && same(&present.research, &known.research) {
+        if same(&present.activation, &known.activation) && same(&present.research, &known.research)
+        {
             return Ok(Some(version.version));
         }
     }
@@ -207,8 +210,11 @@ async fn note_repair(
     let backup = written.backup_path.as_ref().map(|path| path.display().to_string());
     changes::finish(&mut tx, workflow_id, id, backup.as_deref(), now).await?;
     tx.commit().await?;
-    tracing::info!(model.name = active.model_name, version = active.version,
-        "the files were written again from the database");
+    tracing::info!(
+        model.name = active.model_name,
+        version = active.version,
+        "the files were written again from the database"
+    );
     Ok(())
 }
 
@@ -249,10 +255,16 @@ async fn report(
 
 async fn lift_conflict(engine: &Engine, workflow_id: i64, model: &str) -> Result<(), StoreError> {
     let mut conn = engine.store.pool().acquire().await?;
-    let lift = Lift { by: "mathesis", reason: Some("the file is in step again"), now: engine.now() };
-    let lifted =
-        holds::lift_subject(&mut conn, workflow_id, HoldKind::ConfigConflict, &subject(engine, model), lift)
-            .await?;
+    let lift =
+        Lift { by: "mathesis", reason: Some("the file is in step again"), now: engine.now() };
+    let lifted = holds::lift_subject(
+        &mut conn,
+        workflow_id,
+        HoldKind::ConfigConflict,
+        &subject(engine, model),
+        lift,
+    )
+    .await?;
     if lifted > 0 {
         engine.work.notify_one();
     }

@@ -115,10 +115,8 @@ impl Registry {
         let registry = Self::default();
         for (row, json) in workflows::list(store.pool()).await? {
             let definition = read_definition(row.workflow_id, &row.definition_hash, &json)?;
-            registry.put(Workflow {
-                workflow_id: row.workflow_id,
-                definition: Arc::new(definition),
-            });
+            registry
+                .put(Workflow { workflow_id: row.workflow_id, definition: Arc::new(definition) });
         }
         Ok(registry)
     }
@@ -147,7 +145,8 @@ impl Registry {
         register_schedules(&mut tx, row.workflow_id, &definition, now).await?;
         for model in &definition.models {
             let model = model.name.as_str();
-            first_version(&mut tx, row.workflow_id, &definition, model, folder, starter, now).await?;
+            first_version(&mut tx, row.workflow_id, &definition, model, folder, starter, now)
+                .await?;
         }
         if cycles::lock_open(&mut tx, row.workflow_id).await?.is_none() {
             let snapshot = Snapshot::open(1, rules_of(&definition));
@@ -155,8 +154,7 @@ impl Registry {
         }
         tx.commit().await?;
         let retired = retired_models(previous.as_ref(), &definition);
-        let workflow =
-            Workflow { workflow_id: row.workflow_id, definition: Arc::new(definition) };
+        let workflow = Workflow { workflow_id: row.workflow_id, definition: Arc::new(definition) };
         self.put(workflow.clone());
         Ok((workflow, retired))
     }
@@ -181,10 +179,9 @@ async fn register_schedules(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let timezone = definition.timezone;
-    for (name, cron) in [
-        ("sweep", &definition.trigger.sweep),
-        ("cleanup", &definition.retention.cleanup),
-    ] {
+    for (name, cron) in
+        [("sweep", &definition.trigger.sweep), ("cleanup", &definition.retention.cleanup)]
+    {
         // An expression without any next moment (30 February) is due never; far is near enough.
         let next = cron.next_after(now, timezone).unwrap_or(DateTime::<Utc>::MAX_UTC);
         schedules::register(tx, workflow_id, name, cron.as_str(), timezone.name(), next).await?;
@@ -206,8 +203,7 @@ async fn first_version(
         return Ok(());
     }
     let (activation, research, source) = first_documents(folder, starter, model, definition)?;
-    let texts =
-        Texts { template: definition.prompts.enhancement.clone(), activation, research };
+    let texts = Texts { template: definition.prompts.enhancement.clone(), activation, research };
     let version = NewVersion {
         model_name: model.to_owned(),
         version: 1,

@@ -50,7 +50,9 @@ impl Rescuer {
             if (now - renewed).to_std().is_ok_and(|age| age >= third) {
                 match self.renew().await {
                     Ok(()) => renewed = now,
-                    Err(error) => tracing::warn!(error = %error, "the leases could not be renewed; trying again"),
+                    Err(error) => {
+                        tracing::warn!(error = %error, "the leases could not be renewed; trying again")
+                    }
                 }
             }
             tokio::select! {
@@ -91,8 +93,8 @@ impl Rescuer {
             let dead = is_dead(session, holder.worker_id, self.trusts_locks_after).await?;
             if dead || holder.lease_over {
                 let only_expired = !dead;
-                rescued +=
-                    leases::rescue(&pool, holder.worker_id, only_expired, self.engine.now()).await?;
+                rescued += leases::rescue(&pool, holder.worker_id, only_expired, self.engine.now())
+                    .await?;
             }
         }
         if rescued > 0 {

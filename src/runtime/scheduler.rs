@@ -49,7 +49,12 @@ pub async fn run_due_schedules(engine: &Engine, worker: &Worker) -> Result<u32, 
             let result = run_one(engine, worker, &workflow, &due).await?;
             let next = next_run(&due, engine.now());
             schedules::finish(pool, &due, engine.worker_id, next, &result, engine.now()).await?;
-            tracing::info!(workflow.name = workflow.name(), schedule = due.name, result, "schedule ran");
+            tracing::info!(
+                workflow.name = workflow.name(),
+                schedule = due.name,
+                result,
+                "schedule ran"
+            );
             ran += 1;
         }
     }
@@ -69,8 +74,7 @@ async fn run_one(
     let hours = i64::from(workflow.definition.timeouts.run_silent_hours);
     let silent_before = engine.now() - chrono::Duration::hours(hours);
     let pool = engine.store.pool();
-    let abandoned =
-        task_log::abandon_silent(pool, workflow.workflow_id, silent_before).await?;
+    let abandoned = task_log::abandon_silent(pool, workflow.workflow_id, silent_before).await?;
     if let Some(open) = cycles::find_open(pool, workflow.workflow_id).await? {
         // Scores may come when their test is over: the last cycle's are looked for as well.
         experiments::keep_late_scores(pool, workflow.workflow_id, open.number - 1).await?;

@@ -116,8 +116,9 @@ async fn submit(
             Ok(1)
         }
         // Another replica was quicker, or the moment has passed: both are well.
-        Ok(Advanced::NotNow)
-        | Err(AdvanceError::Invalid(_) | AdvanceError::CycleEnded { .. }) => Ok(0),
+        Ok(Advanced::NotNow) | Err(AdvanceError::Invalid(_) | AdvanceError::CycleEnded { .. }) => {
+            Ok(0)
+        }
         Err(error) => Err(error),
     }
 }
@@ -161,11 +162,19 @@ pub async fn sync_deck(
                 }
             }
             Fate::Missing(loss) => {
-                let allowed = i32::try_from(definition.timeouts.deals_again_max).unwrap_or(i32::MAX);
+                let allowed =
+                    i32::try_from(definition.timeouts.deals_again_max).unwrap_or(i32::MAX);
                 let again = experiment.deals_again < allowed;
                 let because = loss.as_str();
-                experiments::take_slot_back(&mut tx, workflow_id, &experiment, slot, because, again)
-                    .await?;
+                experiments::take_slot_back(
+                    &mut tx,
+                    workflow_id,
+                    &experiment,
+                    slot,
+                    because,
+                    again,
+                )
+                .await?;
                 experiment.deals_again += i32::from(again);
                 complete &= !again;
             }
@@ -269,8 +278,16 @@ mod tests {
         let holds = [hold(2, Some(5)), hold(6, Some(8))];
         let six = chrono::Duration::hours(6);
         assert_eq!(unheld_before(&[], at(10), six), at(4));
-        assert_eq!(unheld_before(&holds, at(10), six), at(-1), "two, one and three hours free of holds");
-        assert_eq!(unheld_before(&[hold(1, None)], at(10), six), at(-5), "a hold that still stands");
+        assert_eq!(
+            unheld_before(&holds, at(10), six),
+            at(-1),
+            "two, one and three hours free of holds"
+        );
+        assert_eq!(
+            unheld_before(&[hold(1, None)], at(10), six),
+            at(-5),
+            "a hold that still stands"
+        );
     }
 
     #[test]

@@ -171,7 +171,11 @@ impl Worker {
     }
 
     /// Hands the result in; with it the effect is done and the next one is on record.
-    async fn hand_in(&self, claim: &ClaimedEffect, result: Performed) -> Result<Worked, StoreError> {
+    async fn hand_in(
+        &self,
+        claim: &ClaimedEffect,
+        result: Performed,
+    ) -> Result<Worked, StoreError> {
         let what = match result {
             Performed::Event(what) => what,
             Performed::FilesPutBack(changes) => {
@@ -198,7 +202,10 @@ impl Worker {
             Ok(Advanced::NotNow) => Ok(Worked::Done(None)),
             Err(AdvanceError::Store(StoreError::LeaseLost { .. }))
             | Err(AdvanceError::CycleEnded { .. } | AdvanceError::NoOpenCycle { .. }) => {
-                tracing::info!(effect.id = claim.effect_id, "the result came too late and was dropped");
+                tracing::info!(
+                    effect.id = claim.effect_id,
+                    "the result came too late and was dropped"
+                );
                 Ok(Worked::Lost)
             }
             Err(AdvanceError::Store(error)) if error.is_transient() => Err(error),
@@ -294,7 +301,10 @@ impl Worker {
         let hold = NewHold {
             kind: failure.hold,
             cycle: (!on_workflow).then_some(cycle),
-            subject: failure.subject.clone().unwrap_or_else(|| claim.effect.kind().as_str().to_owned()),
+            subject: failure
+                .subject
+                .clone()
+                .unwrap_or_else(|| claim.effect.kind().as_str().to_owned()),
             effect_id: Some(claim.effect_id),
             code: failure.code.to_owned(),
             reason: failure.words.clone(),

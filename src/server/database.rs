@@ -72,20 +72,12 @@ impl Database {
     }
 
     fn given(settings: &Settings, url: &Secret) -> Self {
-        Self {
-            url: url.clone(),
-            home: settings.home.clone(),
-            private: None,
-        }
+        Self { url: url.clone(), home: settings.home.clone(), private: None }
     }
 
     fn private(settings: &Settings, access: Access) -> Self {
         let url = Secret::new(access.url());
-        Self {
-            url,
-            home: settings.home.clone(),
-            private: Some(access),
-        }
+        Self { url, home: settings.home.clone(), private: Some(access) }
     }
 
     /// The address for sqlx and psql.
@@ -120,11 +112,7 @@ impl Database {
 
     /// Where a private server writes its log.
     pub(super) fn log(&self) -> String {
-        self.home
-            .join("postgres")
-            .join("server.log")
-            .display()
-            .to_string()
+        self.home.join("postgres").join("server.log").display().to_string()
     }
 
     /// Connects, waiting for a given database that is not up yet.
@@ -144,10 +132,7 @@ impl Database {
                 Ok(store) => return Ok(store),
                 Err(Attempt::NotUp(cause)) => cause,
                 Err(Attempt::Refused(cause)) => {
-                    return Err(StartError::Refused {
-                        address: self.described(),
-                        cause,
-                    });
+                    return Err(StartError::Refused { address: self.described(), cause });
                 }
                 Err(Attempt::Unfit(error)) => return Err(error.into()),
             };

@@ -74,9 +74,7 @@ async fn start_on(
         stop_logger.clone(),
     );
     logger_tasks.spawn(ring(logger.touched(), engine.clone(), stop_logger.clone()));
-    let runtime = Runtime::start(engine.clone())
-        .await
-        .inspect_err(|_| stop_logger.cancel())?;
+    let runtime = Runtime::start(engine.clone()).await.inspect_err(|_| stop_logger.cancel())?;
     let stop_http = CancellationToken::new();
     let app = http::App::new(
         engine,
@@ -85,16 +83,7 @@ async fn start_on(
         http::HttpSettings { open },
     );
     let http = tokio::spawn(http::serve(listener, http::router(app), stop_http.clone()));
-    Ok(Parts {
-        address,
-        open,
-        runtime,
-        logger,
-        logger_tasks,
-        stop_logger,
-        http,
-        stop_http,
-    })
+    Ok(Parts { address, open, runtime, logger, logger_tasks, stop_logger, http, stop_http })
 }
 
 /// A server but for its database.
@@ -135,9 +124,7 @@ async fn read_workflows(settings: &Settings) -> Result<Vec<Definition>, StartErr
         let folder = folder.clone();
         move || load::load_all(&folder)
     });
-    let definitions = read
-        .await
-        .map_err(|panic| StartError::Interrupted(panic.to_string()))??;
+    let definitions = read.await.map_err(|panic| StartError::Interrupted(panic.to_string()))??;
     if definitions.is_empty() {
         return Err(StartError::NoWorkflows(folder));
     }
@@ -176,12 +163,10 @@ async fn bind(settings: &Settings, open: bool) -> Result<TcpListener, StartError
             "no key exists, so only this machine can reach the server; set MATHESIS_BOOTSTRAP_KEY to open it to others"
         );
     }
-    TcpListener::bind(address)
-        .await
-        .map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::AddrInUse => StartError::PortTaken(address),
-            _ => StartError::Bind { address, cause },
-        })
+    TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::AddrInUse => StartError::PortTaken(address),
+        _ => StartError::Bind { address, cause },
+    })
 }
 
 fn engine(
@@ -191,10 +176,7 @@ fn engine(
     definitions: &[Definition],
 ) -> Engine {
     // One lock and one lease a process serve all its workflows, so the longest lease holds for all.
-    let lease = definitions
-        .iter()
-        .map(|definition| definition.timeouts.lease_seconds)
-        .max();
+    let lease = definitions.iter().map(|definition| definition.timeouts.lease_seconds).max();
     Engine {
         store,
         clock: Arc::clone(&options.clock),
@@ -218,11 +200,7 @@ fn engine(
 pub(crate) fn host_name() -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy();
-    if name.is_empty() {
-        "localhost".to_owned()
-    } else {
-        name.into_owned()
-    }
+    if name.is_empty() { "localhost".to_owned() } else { name.into_owned() }
 }
 
 async fn register(
@@ -236,13 +214,7 @@ async fn register(
         let starter = starter_folder(&settings.workflows, &name);
         let registered = engine
             .registry
-            .register(
-                &engine.store,
-                definition,
-                &folder,
-                starter.as_deref(),
-                engine.now(),
-            )
+            .register(&engine.store, definition, &folder, starter.as_deref(), engine.now())
             .await;
         let (workflow, retired) = registered.map_err(|cause| StartError::Registry {
             workflow: name.clone(),
@@ -273,9 +245,7 @@ async fn retire(engine: &Engine, workflow: &Workflow, model: String) -> Result<(
         cycle: None,
         actor: ACTOR,
         reason: Some("the model was taken out of the workflow"),
-        what: What::Event(Event::ModelRetired {
-            model: model.clone(),
-        }),
+        what: What::Event(Event::ModelRetired { model: model.clone() }),
         completes: None,
         claims_next: false,
     };
@@ -301,15 +271,9 @@ async fn retry_for_key(engine: &Engine) -> Result<(), StartError> {
         if !waits_for_key(engine, workflow.workflow_id).await? {
             continue;
         }
-        let operator = Operator {
-            name: ACTOR,
-            reason: Some("a Claude key is configured now"),
-            cycle: None,
-        };
-        match Operation::Retry
-            .perform(engine, workflow.workflow_id, operator)
-            .await
-        {
+        let operator =
+            Operator { name: ACTOR, reason: Some("a Claude key is configured now"), cycle: None };
+        match Operation::Retry.perform(engine, workflow.workflow_id, operator).await {
             Ok(performed) => {
                 tracing::info!(
                     workflow.name = workflow.name(),
@@ -332,7 +296,5 @@ async fn waits_for_key(engine: &Engine, workflow_id: i64) -> Result<bool, StoreE
     };
     let mut conn = engine.store.pool().acquire().await?;
     let standing = holds::standing(&mut conn, workflow_id, cycle.number).await?;
-    Ok(standing
-        .iter()
-        .any(|hold| hold.code == "claude_not_configured"))
+    Ok(standing.iter().any(|hold| hold.code == "claude_not_configured"))
 }

@@ -19,12 +19,7 @@ const fn setting(
     default: &'static str,
     meaning: &'static str,
 ) -> Setting {
-    Setting {
-        name,
-        flag,
-        default,
-        meaning,
-    }
+    Setting { name, flag, default, meaning }
 }
 
 /// Every setting.
@@ -113,10 +108,5 @@ pub const ALL: [Setting; 15] = [
         "16",
         "The most connections to the database, 4 to 200; about 16 are best.",
     ),
-    setting(
-        "NO_COLOR",
-        "",
-        "not set",
-        "Set to anything, it switches colours off.",
-    ),
+    setting("NO_COLOR", "", "not set", "Set to anything, it switches colours off."),
 ];

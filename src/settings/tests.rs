@@ -8,46 +8,30 @@ fn read(
     dotenv: &[(&str, &str)],
 ) -> Result<Settings, SettingsError> {
     let map = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
     let environment = map(environment);
     Settings::read(flags, |name| environment.get(name).cloned(), &map(dotenv))
 }
 
 fn refusal(name: &str, value: &str) -> String {
-    read(Flags::default(), &[(name, value)], &[])
-        .expect_err("a refusal")
-        .to_string()
+    read(Flags::default(), &[(name, value)], &[]).expect_err("a refusal").to_string()
 }
 
 #[test]
 fn flags_win_over_the_environment_and_that_over_dotenv_and_that_over_the_default() {
-    let flags = || Flags {
-        port: Some(1),
-        ..Flags::default()
-    };
+    let flags = || Flags { port: Some(1), ..Flags::default() };
     let port =
         |flags, environment: &[_], dotenv: &[_]| read(flags, environment, dotenv).unwrap().port;
     assert_eq!(port(flags(), &[("PORT", "2")], &[("PORT", "3")]), 1);
-    assert_eq!(
-        port(Flags::default(), &[("PORT", "2")], &[("PORT", "3")]),
-        2
-    );
+    assert_eq!(port(Flags::default(), &[("PORT", "2")], &[("PORT", "3")]), 2);
     assert_eq!(port(Flags::default(), &[], &[("PORT", "3")]), 3);
     assert_eq!(port(Flags::default(), &[], &[]), DEFAULT_PORT);
 }
 
 #[test]
 fn an_empty_value_is_no_value() {
-    let settings = read(
-        Flags::default(),
-        &[("DATABASE_URL", ""), ("PORT", " ")],
-        &[],
-    )
-    .unwrap();
+    let settings = read(Flags::default(), &[("DATABASE_URL", ""), ("PORT", " ")], &[]).unwrap();
     assert_eq!((settings.database_url, settings.port), (None, DEFAULT_PORT));
 }
 
@@ -59,20 +43,10 @@ fn a_port_from_the_platform_opens_every_address_to_a_server_with_a_key_only() {
     assert_eq!(platform, Host::Platform);
     assert!(platform.address(true).is_unspecified());
     assert!(platform.address(false).is_loopback());
-    assert_eq!(
-        host(Flags::default(), &[], &[("PORT", "80")]),
-        Host::Loopback
-    );
-    let flag = Flags {
-        port: Some(80),
-        ..Flags::default()
-    };
+    assert_eq!(host(Flags::default(), &[], &[("PORT", "80")]), Host::Loopback);
+    let flag = Flags { port: Some(80), ..Flags::default() };
     assert_eq!(host(flag, &[("PORT", "80")], &[]), Host::Loopback);
-    let named = host(
-        Flags::default(),
-        &[("PORT", "80"), ("MATHESIS_HOST", "::1")],
-        &[],
-    );
+    let named = host(Flags::default(), &[("PORT", "80"), ("MATHESIS_HOST", "::1")], &[]);
     assert!(named.address(true).is_loopback());
 }
 
@@ -89,10 +63,7 @@ fn no_secret_can_be_printed() {
         &[],
     );
     assert!(!format!("{settings:?}").contains("hush"));
-    assert_eq!(
-        shown_url("postgres://u:hu@sh@db:5432/x?password=hush"),
-        "postgres://db:5432/x"
-    );
+    assert_eq!(shown_url("postgres://u:hu@sh@db:5432/x?password=hush"), "postgres://db:5432/x");
 }
 
 #[test]
@@ -109,18 +80,10 @@ fn what_is_wrong_is_named_with_what_would_be_right() {
 fn every_setting_stands_in_the_manual() {
     let manual = include_str!("../../docs/operations.md");
     for setting in ALL {
-        let flag = if setting.flag.is_empty() {
-            String::new()
-        } else {
-            format!("`{}`", setting.flag)
-        };
-        let row = format!(
-            "| `{}` | {flag} | {} | {} |",
-            setting.name, setting.default, setting.meaning
-        );
-        assert!(
-            manual.contains(&row),
-            "docs/operations.md lacks this row:\n{row}"
-        );
+        let flag =
+            if setting.flag.is_empty() { String::new() } else { format!("`{}`", setting.flag) };
+        let row =
+            format!("| `{}` | {flag} | {} | {} |", setting.name, setting.default, setting.meaning);
+        assert!(manual.contains(&row), "docs/operations.md lacks this row:\n{row}");
     }
 }

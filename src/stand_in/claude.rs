@@ -128,19 +128,12 @@ impl ClaudeStandIn {
         let router = Router::new().fallback(handle).with_state(service);
         let stopped = stopping.clone().cancelled_owned();
         let server = tokio::spawn(async move {
-            let served = axum::serve(listener, router)
-                .with_graceful_shutdown(stopped)
-                .await;
+            let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
             if let Err(error) = served {
                 tracing::error!(%error, "the Claude stand-in ended by itself");
             }
         });
-        Ok(Self {
-            base_url,
-            calls,
-            stopping,
-            server: Some(server),
-        })
+        Ok(Self { base_url, calls, stopping, server: Some(server) })
     }
 
     /// Its address, such as `http://127.0.0.1:41234`.
@@ -181,21 +174,14 @@ struct Service {
 }
 
 async fn handle(State(service): State<Arc<Service>>, request: Request) -> Response {
-    let number = service
-        .calls
-        .fetch_add(1, Ordering::SeqCst)
-        .saturating_add(1);
+    let number = service.calls.fetch_add(1, Ordering::SeqCst).saturating_add(1);
     let (head, body) = request.into_parts();
     let refused = |refusal: Refusal| error_response(number, &refusal, None, &[]);
     if let Err(refusal) = rules::check_head(&head, &service.api_key) {
         return refused(refusal);
     }
     let Ok(body) = to_bytes(body, REQUEST_BYTES_MAX).await else {
-        return refused(Refusal::new(
-            413,
-            "request_too_large",
-            "Request exceeds the maximum size",
-        ));
+        return refused(Refusal::new(413, "request_too_large", "Request exceeds the maximum size"));
     };
     let body = match rules::check_body(&body) {
         Ok(body) => body,
@@ -226,26 +212,15 @@ impl Service {
             }
             Reply::Truncated(words) => answer(json!([text(&words)]), "max_tokens", Value::Null),
             Reply::ThinkingOnly => answer(json!([thinking]), "max_tokens", Value::Null),
-            Reply::Stopped {
-                stop_reason,
-                text: words,
-            } => answer(json!([text(&words)]), &stop_reason, Value::Null),
+            Reply::Stopped { stop_reason, text: words } => {
+                answer(json!([text(&words)]), &stop_reason, Value::Null)
+            }
             Reply::Refusal => {
                 let details = json!({"type": "refusal", "category": null, "explanation": null});
                 answer(json!([]), "refusal", details)
             }
-            Reply::Error {
-                status,
-                kind,
-                message,
-                error_code,
-                headers,
-            } => {
-                let refusal = Refusal {
-                    status,
-                    kind,
-                    message,
-                };
+            Reply::Error { status, kind, message, error_code, headers } => {
+                let refusal = Refusal { status, kind, message };
                 error_response(number, &refusal, error_code.as_deref(), &headers)
             }
             Reply::Html(status) => {
@@ -311,12 +286,7 @@ fn error_response(
 }
 
 fn json_response(number: u64, status: u16, body: &Value) -> Response {
-    response(
-        number,
-        status,
-        "application/json",
-        Body::from(body.to_string()),
-    )
+    response(number, status, "application/json", Body::from(body.to_string()))
 }
 
 fn cut_response(number: u64) -> Response {

@@ -270,6 +270,8 @@ pub async fn holders_after(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| (row.assignment_id, row.workflow_id, row.clickup_task_id, row.run_id, row.model_name))
+        .map(|row| {
+            (row.assignment_id, row.workflow_id, row.clickup_task_id, row.run_id, row.model_name)
+        })
         .collect())
 }

@@ -85,10 +85,7 @@ fn interval(lease: Duration) -> PgInterval {
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn insert_pending(
-    conn: &mut PgConnection,
-    new: NewEffect<'_>,
-) -> Result<(), StoreError> {
+pub async fn insert_pending(conn: &mut PgConnection, new: NewEffect<'_>) -> Result<(), StoreError> {
     let payload = to_json(new.effect, "effects", "payload")?;
     sqlx::query!(
         "INSERT INTO effects (workflow_id, cycle, seq, ordinal, kind, payload, status, run_after, created_at, asks_since)
@@ -237,7 +234,11 @@ pub async fn claim(
 ///
 /// # Errors
 /// [`StoreError::LeaseLost`] when another worker holds it now or its cycle dropped it.
-pub async fn finish(conn: &mut PgConnection, claim: &ClaimedEffect, now: DateTime<Utc>) -> Result<(), StoreError> {
+pub async fn finish(
+    conn: &mut PgConnection,
+    claim: &ClaimedEffect,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
     let done = sqlx::query!(
         "UPDATE effects
             SET status = 'done', finished_at = $5, worker_id = NULL, lease_until = NULL,

@@ -31,7 +31,9 @@ pub enum StoreError {
     },
 
     /// The database's encoding is not UTF-8, so texts could not be kept as they were sent.
-    #[error("the database's encoding is {0}, and Mathesis needs UTF8: create the database with ENCODING 'UTF8'")]
+    #[error(
+        "the database's encoding is {0}, and Mathesis needs UTF8: create the database with ENCODING 'UTF8'"
+    )]
     NotUtf8(String),
 
     /// The schema could not be brought up to date.

@@ -271,11 +271,9 @@ pub async fn deck(
                 .arm
                 .parse()
                 .map_err(|cause| StoreError::corrupt("deck_slots", "arm", key(), cause))?;
-            let score = row
-                .validation_score
-                .map(u16::try_from)
-                .transpose()
-                .map_err(|cause| StoreError::corrupt("attempts", "validation_score", key(), cause))?;
+            let score = row.validation_score.map(u16::try_from).transpose().map_err(|cause| {
+                StoreError::corrupt("attempts", "validation_score", key(), cause)
+            })?;
             let error = match (row.failed.unwrap_or(false), row.error_fault.as_deref()) {
                 (_, Some("prompt")) => Some(Fault::Prompt),
                 (true, _) => Some(Fault::Elsewhere),
@@ -539,7 +537,12 @@ pub async fn progress(
     let mut decks: Vec<(String, Progress)> = Vec::new();
     for row in rows {
         let arm: Arm = row.arm.parse().map_err(|cause| {
-            StoreError::corrupt("deck_slots", "arm", format!("workflow {workflow_id} cycle {cycle}"), cause)
+            StoreError::corrupt(
+                "deck_slots",
+                "arm",
+                format!("workflow {workflow_id} cycle {cycle}"),
+                cause,
+            )
         })?;
         if decks.last().is_none_or(|(model, _)| *model != row.model_name) {
             decks.push((row.model_name.clone(), Progress::default()));

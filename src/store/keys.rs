@@ -182,10 +182,7 @@ pub async fn create(
     }
     let secret = format!("mth_{role}_{}", random_token());
     // The role and four of 64 digits: enough to tell keys apart, too little to guess from.
-    let prefix: String = secret
-        .chars()
-        .take("mth__".len() + role.as_str().len() + 4)
-        .collect();
+    let prefix: String = secret.chars().take("mth__".len() + role.as_str().len() + 4).collect();
     let hash = SecretHash::of(&secret);
     let inserted = sqlx::query!(
         "INSERT INTO api_keys (name, role, secret_hash, prefix, created_at, created_by)
@@ -300,18 +297,10 @@ pub async fn active(pool: &PgPool) -> Result<Vec<ActiveKey>, StoreError> {
                 StoreError::corrupt("api_keys", column, format!("key {}", row.key_id), cause)
             };
             let hash: [u8; 32] = row.secret_hash.as_slice().try_into().map_err(|_| {
-                corrupt(
-                    "secret_hash",
-                    format!("{} bytes instead of 32", row.secret_hash.len()),
-                )
+                corrupt("secret_hash", format!("{} bytes instead of 32", row.secret_hash.len()))
             })?;
             let role = row.role.parse().map_err(|cause| corrupt("role", cause))?;
-            Ok(ActiveKey {
-                key_id: row.key_id,
-                name: row.name,
-                role,
-                hash: SecretHash(hash),
-            })
+            Ok(ActiveKey { key_id: row.key_id, name: row.name, role, hash: SecretHash(hash) })
         })
         .collect()
 }
@@ -326,9 +315,7 @@ pub async fn find_by_hash(
 ) -> Result<Option<ActiveKey>, StoreError> {
     use subtle::ConstantTimeEq as _;
     let keys = active(pool).await?;
-    Ok(keys
-        .into_iter()
-        .find(|key| key.hash.0.ct_eq(&hash.0).into()))
+    Ok(keys.into_iter().find(|key| key.hash.0.ct_eq(&hash.0).into()))
 }
 
 /// True when a key exists that is not revoked. Without one the server binds to loopback only.
@@ -393,12 +380,7 @@ pub async fn find_session(
         let role = row.role.parse().map_err(|cause: String| {
             StoreError::corrupt("api_keys", "role", format!("key {}", row.key_id), cause)
         })?;
-        Ok(Session {
-            name: row.name,
-            role,
-            csrf_token: row.csrf_token,
-            expires_at: row.expires_at,
-        })
+        Ok(Session { name: row.name, role, csrf_token: row.csrf_token, expires_at: row.expires_at })
     })
     .transpose()
 }
@@ -409,12 +391,9 @@ pub async fn find_session(
 /// [`StoreError`] when the database fails.
 pub async fn close_session(pool: &PgPool, token: &str) -> Result<(), StoreError> {
     let hash = SecretHash::of(token);
-    sqlx::query!(
-        "DELETE FROM sessions WHERE session_hash = $1",
-        hash.as_bytes()
-    )
-    .execute(pool)
-    .await?;
+    sqlx::query!("DELETE FROM sessions WHERE session_hash = $1", hash.as_bytes())
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
@@ -423,9 +402,8 @@ pub async fn close_session(pool: &PgPool, token: &str) -> Result<(), StoreError>
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn expire_sessions(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreError> {
-    let removed = sqlx::query!("DELETE FROM sessions WHERE expires_at <= $1", now)
-        .execute(pool)
-        .await?;
+    let removed =
+        sqlx::query!("DELETE FROM sessions WHERE expires_at <= $1", now).execute(pool).await?;
     Ok(removed.rows_affected())
 }
 

@@ -27,12 +27,9 @@ pub fn lock_key(worker_id: Uuid) -> i64 {
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn take_own_lock(conn: &mut PgConnection, worker_id: Uuid) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT pg_try_advisory_lock($1) AS "taken!""#,
-        lock_key(worker_id)
-    )
-    .fetch_one(conn)
-    .await?)
+    Ok(sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "taken!""#, lock_key(worker_id))
+        .fetch_one(conn)
+        .await?)
 }
 
 /// The other workers that hold effects.

@@ -66,20 +66,8 @@ pub async fn cleanup(
     let picked = pick(&mut transaction, workflow_id, cleanup, open_cycle).await?;
     let removed = i64::try_from(picked.ids.len()).unwrap_or(i64::MAX);
     if removed > 0 {
-        archive_tasks(
-            &mut transaction,
-            workflow_id,
-            &picked.ids,
-            cleanup.time_zone,
-        )
-        .await?;
-        archive_models(
-            &mut transaction,
-            workflow_id,
-            &picked.ids,
-            cleanup.time_zone,
-        )
-        .await?;
+        archive_tasks(&mut transaction, workflow_id, &picked.ids, cleanup.time_zone).await?;
+        archive_models(&mut transaction, workflow_id, &picked.ids, cleanup.time_zone).await?;
         bury(&mut transaction, workflow_id, &picked, cleanup.now).await?;
         delete(&mut transaction, workflow_id, &picked).await?;
     }
@@ -96,9 +84,8 @@ pub async fn cleanup(
 /// # Errors
 /// [`StoreError`] when the statement fails; nothing is removed then.
 pub async fn prune_sessions(pool: &PgPool, now: DateTime<Utc>) -> Result<u64, StoreError> {
-    let pruned = sqlx::query!("DELETE FROM sessions WHERE expires_at <= $1", now)
-        .execute(pool)
-        .await?;
+    let pruned =
+        sqlx::query!("DELETE FROM sessions WHERE expires_at <= $1", now).execute(pool).await?;
     Ok(pruned.rows_affected())
 }
 

@@ -44,15 +44,8 @@ pub async fn standing(pool: &PgPool) -> Result<SchemaStanding, StoreError> {
     if let Some(version) = applied.iter().rfind(|version| !known.contains(version)) {
         return Ok(SchemaStanding::Ahead { version: *version });
     }
-    let pending = known
-        .iter()
-        .filter(|version| !applied.contains(version))
-        .count();
-    Ok(if pending == 0 {
-        SchemaStanding::Current
-    } else {
-        SchemaStanding::Behind { pending }
-    })
+    let pending = known.iter().filter(|version| !applied.contains(version)).count();
+    Ok(if pending == 0 { SchemaStanding::Current } else { SchemaStanding::Behind { pending } })
 }
 
 /// What the database server says about itself.

@@ -10,10 +10,10 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::import;
 pub use super::task_log_read::{
     AttemptRecord, TaskRecord, abandon_silent, load_task, waiting_tasks,
 };
-use super::import;
 use super::task_log_write::{self, StoredTask};
 use crate::task_log::{Arrived, EventKey, fold};
 

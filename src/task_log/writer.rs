@@ -42,13 +42,7 @@ impl Writer {
         touched: Touched,
         history: bool,
     ) -> Self {
-        Self {
-            pool,
-            clock,
-            limits,
-            touched,
-            history,
-        }
+        Self { pool, clock, limits, touched, history }
     }
 
     /// Writes until there is no logger left, or until `stop` is cancelled and the queue is empty.

@@ -221,10 +221,8 @@ fn list(items: Value) -> Value {
 
 /// An object whose properties are all required and that has no others.
 fn object(properties: Value) -> Value {
-    let required: Vec<String> = properties
-        .as_object()
-        .map(|map| map.keys().cloned().collect())
-        .unwrap_or_default();
+    let required: Vec<String> =
+        properties.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
     json!({"type": "object", "additionalProperties": false, "required": required, "properties": properties})
 }
 
@@ -255,11 +253,7 @@ mod tests {
         for (keyword, value) in map {
             assert!(KEYWORDS.contains(&keyword.as_str()), "{keyword}");
             match keyword.as_str() {
-                "properties" => value
-                    .as_object()
-                    .unwrap()
-                    .values()
-                    .for_each(check_supported),
+                "properties" => value.as_object().unwrap().values().for_each(check_supported),
                 "items" => check_supported(value),
                 "anyOf" => value.as_array().unwrap().iter().for_each(check_supported),
                 _ => {}
@@ -280,16 +274,12 @@ mod tests {
         match value {
             Value::Object(map) => {
                 let properties = schema["properties"].as_object().unwrap();
-                assert_eq!(
-                    map.keys().collect::<Vec<_>>(),
-                    properties.keys().collect::<Vec<_>>()
-                );
-                map.iter()
-                    .for_each(|(key, value)| check_shape(&properties[key], value));
+                assert_eq!(map.keys().collect::<Vec<_>>(), properties.keys().collect::<Vec<_>>());
+                map.iter().for_each(|(key, value)| check_shape(&properties[key], value));
             }
-            Value::Array(items) => items
-                .iter()
-                .for_each(|item| check_shape(&schema["items"], item)),
+            Value::Array(items) => {
+                items.iter().for_each(|item| check_shape(&schema["items"], item))
+            }
             Value::String(text) => {
                 assert_eq!(schema["type"], "string");
                 if let Some(allowed) = schema["enum"].as_array() {
@@ -310,11 +300,9 @@ mod tests {
 
     #[test]
     fn an_analysis_answer_has_the_shape_of_its_schema() {
-        for insight_type in [
-            InsightType::PromptPattern,
-            InsightType::ModelStrength,
-            InsightType::FailureMode,
-        ] {
+        for insight_type in
+            [InsightType::PromptPattern, InsightType::ModelStrength, InsightType::FailureMode]
+        {
             let answer = AnalysisAnswer {
                 summary: String::new(),
                 patterns: vec![Pattern {
@@ -342,10 +330,7 @@ mod tests {
             let json = serde_json::to_value(&answer).unwrap();
             check_shape(&analysis_schema(&models()), &json);
             assert_eq!(json["patterns"][0]["insight_type"], insight_type.as_str());
-            assert_eq!(
-                serde_json::from_value::<AnalysisAnswer>(json).unwrap(),
-                answer
-            );
+            assert_eq!(serde_json::from_value::<AnalysisAnswer>(json).unwrap(), answer);
         }
     }
 
@@ -353,15 +338,9 @@ mod tests {
     fn a_generation_answer_has_the_shape_of_its_schema() {
         use {EditOperation as Operation, EditedDocument as Document};
         let documents = [Document::Activation, Document::Research, Document::Template];
-        let operations = [
-            Operation::Replace,
-            Operation::AddAfter,
-            Operation::Append,
-            Operation::Remove,
-        ];
-        for (document, operation) in documents
-            .into_iter()
-            .flat_map(|d| operations.map(|o| (d, o)))
+        let operations =
+            [Operation::Replace, Operation::AddAfter, Operation::Append, Operation::Remove];
+        for (document, operation) in documents.into_iter().flat_map(|d| operations.map(|o| (d, o)))
         {
             let edit = ProposedEdit {
                 document,
@@ -370,34 +349,18 @@ mod tests {
                 text: String::new(),
                 because: vec!["17".to_owned()],
             };
-            let answer = GenerationAnswer {
-                summary: String::new(),
-                edits: vec![edit],
-            };
+            let answer = GenerationAnswer { summary: String::new(), edits: vec![edit] };
             let json = serde_json::to_value(&answer).unwrap();
             check_shape(&generation_schema(), &json);
-            assert_eq!(
-                serde_json::from_value::<GenerationAnswer>(json).unwrap(),
-                answer
-            );
+            assert_eq!(serde_json::from_value::<GenerationAnswer>(json).unwrap(), answer);
         }
     }
 
     #[test]
     fn nothing_found_is_a_valid_answer() {
         let text = r#"{"summary": "No pattern.", "patterns": [], "model_insights": [], "recommendations": []}"#;
-        assert!(
-            serde_json::from_str::<AnalysisAnswer>(text)
-                .unwrap()
-                .patterns
-                .is_empty()
-        );
+        assert!(serde_json::from_str::<AnalysisAnswer>(text).unwrap().patterns.is_empty());
         let text = r#"{"summary": "No improvement.", "edits": []}"#;
-        assert!(
-            serde_json::from_str::<GenerationAnswer>(text)
-                .unwrap()
-                .edits
-                .is_empty()
-        );
+        assert!(serde_json::from_str::<GenerationAnswer>(text).unwrap().edits.is_empty());
     }
 }

@@ -332,29 +332,19 @@ fn cron(text: &'static str) -> CronExpression {
 
 impl Default for Trigger {
     fn default() -> Self {
-        Self {
-            tasks: 50,
-            sweep: cron("0 * * * *"),
-        }
+        Self { tasks: 50, sweep: cron("0 * * * *") }
     }
 }
 
 impl Default for Split {
     fn default() -> Self {
-        Self {
-            per_arm: 10,
-            block: 4,
-        }
+        Self { per_arm: 10, block: 4 }
     }
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self {
-            improvement_basis_points: 1000,
-            scores_per_arm_min: 8,
-            skip_at_ceiling: true,
-        }
+        Self { improvement_basis_points: 1000, scores_per_arm_min: 8, skip_at_ceiling: true }
     }
 }
 
@@ -373,20 +363,13 @@ impl Default for Timeouts {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
-            attempts_max: 5,
-            first_delay_seconds: 30,
-            delay_max_seconds: 3600,
-        }
+        Self { attempts_max: 5, first_delay_seconds: 30, delay_max_seconds: 3600 }
     }
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            days: 90,
-            cleanup: cron("0 3 * * *"),
-        }
+        Self { days: 90, cleanup: cron("0 3 * * *") }
     }
 }
 
@@ -423,10 +406,7 @@ mod tests {
     #[test]
     fn canonical_json_is_sorted_at_every_depth_and_has_no_spaces() {
         let mut text = String::new();
-        write_canonical(
-            &json!({"b": [1, {"d": null, "c": "ή\""}, {}, []], "a": true}),
-            &mut text,
-        );
+        write_canonical(&json!({"b": [1, {"d": null, "c": "ή\""}, {}, []], "a": true}), &mut text);
         assert_eq!(text, r#"{"a":true,"b":[1,{"c":"ή\"","d":null},{},[]]}"#);
     }
 }

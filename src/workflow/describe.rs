@@ -28,35 +28,13 @@ impl Definition {
     }
 
     fn learning(&self) -> Vec<(&'static str, String)> {
-        let models: Vec<_> = self
-            .models
-            .iter()
-            .map(|model| model.name.as_str())
-            .collect();
+        let models: Vec<_> = self.models.iter().map(|model| model.name.as_str()).collect();
         vec![
             ("models", models.join(", ")),
-            (
-                "files",
-                format!(
-                    "{}/<model>/activation.txt and research.md",
-                    self.config_folder
-                ),
-            ),
-            (
-                "scores",
-                format!(
-                    "0 to {}, passed from {} up",
-                    self.score_max, self.pass_score
-                ),
-            ),
-            (
-                "analysis",
-                format!("every {} completed tasks", self.trigger.tasks),
-            ),
-            (
-                "sweep",
-                format!("{} ({})", self.trigger.sweep, self.timezone),
-            ),
+            ("files", format!("{}/<model>/activation.txt and research.md", self.config_folder)),
+            ("scores", format!("0 to {}, passed from {} up", self.score_max, self.pass_score)),
+            ("analysis", format!("every {} completed tasks", self.trigger.tasks)),
+            ("sweep", format!("{} ({})", self.trigger.sweep, self.timezone)),
             (
                 "retention",
                 format!(
@@ -95,11 +73,7 @@ impl Definition {
             ("test", test),
             (
                 "gate",
-                format!(
-                    "adopted if better by more than {}.{:02}%",
-                    points / 100,
-                    points % 100
-                ),
+                format!("adopted if better by more than {}.{:02}%", points / 100, points % 100),
             ),
             (
                 "scores needed",
@@ -130,10 +104,7 @@ impl Definition {
                     claude.generation_model, claude.generation_max_tokens
                 ),
             ),
-            (
-                "budget",
-                format!("{} US dollars a month", claude.budget_usd_per_month),
-            ),
+            ("budget", format!("{} US dollars a month", claude.budget_usd_per_month)),
             (
                 "retries",
                 format!(
@@ -148,14 +119,8 @@ impl Definition {
     fn editing(&self) -> Vec<(&'static str, String)> {
         let documents = &self.documents;
         vec![
-            (
-                "placeholders kept",
-                list_or_none(&documents.required_placeholders),
-            ),
-            (
-                "size change",
-                format!("at most {}%", documents.size_change_percent_max),
-            ),
+            ("placeholders kept", list_or_none(&documents.required_placeholders)),
+            ("size change", format!("at most {}%", documents.size_change_percent_max)),
             ("frozen sections", list_or_none(&documents.frozen_sections)),
         ]
     }
@@ -163,13 +128,7 @@ impl Definition {
     fn limits(&self) -> Vec<(&'static str, String)> {
         let (timeouts, retry) = (&self.timeouts, &self.retry);
         vec![
-            (
-                "silent run",
-                format!(
-                    "abandoned after {}",
-                    count(timeouts.run_silent_hours, "hour")
-                ),
-            ),
+            ("silent run", format!("abandoned after {}", count(timeouts.run_silent_hours, "hour"))),
             (
                 "unscored slot",
                 format!(
@@ -178,15 +137,9 @@ impl Definition {
                     count(timeouts.deals_again_max, "time")
                 ),
             ),
-            (
-                "test",
-                format!("at most {}", count(timeouts.test_days, "day")),
-            ),
+            ("test", format!("at most {}", count(timeouts.test_days, "day"))),
             ("worker's lease", count(timeouts.lease_seconds, "second")),
-            (
-                "Claude call",
-                format!("at most {}", count(timeouts.claude_call_seconds, "second")),
-            ),
+            ("Claude call", format!("at most {}", count(timeouts.claude_call_seconds, "second"))),
             (
                 "failed effect",
                 format!(
@@ -201,17 +154,9 @@ impl Definition {
 }
 
 fn count(number: u32, noun: &str) -> String {
-    if number == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{number} {noun}s")
-    }
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 fn list_or_none(items: &[String]) -> String {
-    if items.is_empty() {
-        "none".to_owned()
-    } else {
-        items.join(", ")
-    }
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }

@@ -42,11 +42,7 @@ impl DefinitionErrors {
     /// `None` if there is nothing wrong.
     #[must_use]
     pub fn from_list(errors: Vec<DefinitionError>) -> Option<Self> {
-        if errors.is_empty() {
-            None
-        } else {
-            Some(Self(errors))
-        }
+        if errors.is_empty() { None } else { Some(Self(errors)) }
     }
 
     /// The errors, in the order of files and lines. Never empty.
@@ -75,10 +71,7 @@ impl fmt::Display for DefinitionErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
         let noun = if count == 1 { "error" } else { "errors" };
-        write!(
-            f,
-            "{count} {noun} in the workflow; nothing has been taken over"
-        )?;
+        write!(f, "{count} {noun} in the workflow; nothing has been taken over")?;
         self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }

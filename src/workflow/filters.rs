@@ -55,11 +55,7 @@ pub(super) fn fenced(text: &str, label: &str) -> Result<String, Error> {
     check_label(label)?;
     let digest = hex::encode(Sha256::digest(text.as_bytes()));
     let tag = format!("{label}-{}", digest.get(..16).unwrap_or(&digest));
-    let end = if text.is_empty() || text.ends_with('\n') {
-        ""
-    } else {
-        "\n"
-    };
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     Ok(format!("<{tag}>\n{text}{end}</{tag}>"))
 }
 
@@ -70,10 +66,8 @@ pub(super) fn fenced_away(_text: &str, label: &str) -> Result<String, Error> {
 }
 
 fn check_label(label: &str) -> Result<(), Error> {
-    let good = !label.is_empty()
-        && label
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let good =
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if good {
         return Ok(());
     }
@@ -110,10 +104,7 @@ mod tests {
     #[test]
     fn nothing_is_null_and_lists_are_lists() {
         assert_eq!(data(&Value::from(())).unwrap(), "null");
-        assert_eq!(
-            data(&Value::from(vec!["ένα", "δύο"])).unwrap(),
-            "[\"ένα\",\"δύο\"]"
-        );
+        assert_eq!(data(&Value::from(vec!["ένα", "δύο"])).unwrap(), "[\"ένα\",\"δύο\"]");
     }
 
     proptest! {

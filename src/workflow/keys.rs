@@ -64,23 +64,14 @@ pub(super) const KEYS: &[Key] = &[
     key("retention.days", Rule::Integer(1, 36_500)),
     key("retention.cleanup", Rule::Text(cron)),
     key("claude.analysis_model", Rule::Text(claude_model)),
-    key(
-        "claude.analysis_max_tokens",
-        Rule::Integer(1024, ANSWER_TOKENS_MAX),
-    ),
+    key("claude.analysis_max_tokens", Rule::Integer(1024, ANSWER_TOKENS_MAX)),
     key("claude.generation_model", Rule::Text(claude_model)),
-    key(
-        "claude.generation_max_tokens",
-        Rule::Integer(1024, ANSWER_TOKENS_MAX),
-    ),
+    key("claude.generation_max_tokens", Rule::Integer(1024, ANSWER_TOKENS_MAX)),
     key("claude.request_retries_max", Rule::Integer(0, 10)),
     key("claude.budget_usd_per_month", Rule::Money),
     key("claude.analysis_tasks_max", Rule::Integer(1, 2000)),
     key("claude.answers_refused_max", Rule::Integer(0, 10)),
-    key(
-        "documents.required_placeholders",
-        Rule::TextList(placeholder),
-    ),
+    key("documents.required_placeholders", Rule::TextList(placeholder)),
     key("documents.size_change_percent_max", Rule::Integer(1, 1000)),
     key("documents.frozen_sections", Rule::TextList(heading)),
 ];
@@ -123,10 +114,8 @@ pub(super) fn keys_of_section(section: &str) -> Vec<&'static str> {
 
 /// Keys that stand outside any section, and the sections' own names.
 pub(super) fn keys_of_top() -> impl Iterator<Item = &'static str> {
-    let mut names: Vec<_> = KEYS
-        .iter()
-        .map(|key| key.path.split('.').next().unwrap_or(key.path))
-        .collect();
+    let mut names: Vec<_> =
+        KEYS.iter().map(|key| key.path.split('.').next().unwrap_or(key.path)).collect();
     names.dedup();
     ["name", "models"].into_iter().chain(names)
 }
@@ -137,15 +126,9 @@ pub(super) fn unknown(noun: &str, word: &str, known: &[&str]) -> String {
         return format!("is no {noun} that Mathesis knows; did you mean {near:?}?");
     }
     // The right key under the wrong heading is the commonest slip after a misspelling.
-    let leaves: Vec<_> = KEYS
-        .iter()
-        .filter_map(|key| key.path.rsplit('.').next())
-        .collect();
+    let leaves: Vec<_> = KEYS.iter().filter_map(|key| key.path.rsplit('.').next()).collect();
     let elsewhere = nearest(word, &leaves)
-        .and_then(|leaf| {
-            KEYS.iter()
-                .find(|key| key.path.rsplit('.').next() == Some(leaf))
-        })
+        .and_then(|leaf| KEYS.iter().find(|key| key.path.rsplit('.').next() == Some(leaf)))
         .filter(|key| !known.contains(&key.path));
     match elsewhere.map(|key| key.path.rsplit_once('.').unwrap_or(("", key.path))) {
         Some(("", leaf)) => {
@@ -154,10 +137,7 @@ pub(super) fn unknown(noun: &str, word: &str, known: &[&str]) -> String {
         Some((section, leaf)) => {
             format!("is no {noun} that Mathesis knows here; did you mean {leaf:?} in [{section}]?")
         }
-        None => format!(
-            "is no {noun} that Mathesis knows; known here: {}",
-            known.join(", ")
-        ),
+        None => format!("is no {noun} that Mathesis knows; known here: {}", known.join(", ")),
     }
 }
 
@@ -167,9 +147,7 @@ fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     if word.len() > 200 {
         return None;
     }
-    get_close_matches(word, candidates, 1, 0.65)
-        .first()
-        .copied()
+    get_close_matches(word, candidates, 1, 0.65).first().copied()
 }
 
 fn list_problem(check: TextCheck, items: &[Value]) -> Option<String> {
@@ -179,9 +157,7 @@ fn list_problem(check: TextCheck, items: &[Value]) -> Option<String> {
             Some(format!("{text:?} stands twice in the list"))
         }
         Value::String(text) => check(text).map(|problem| format!("{text:?} {problem}")),
-        other => Some(format!(
-            "{other} is not a text; the list must hold texts in quotes"
-        )),
+        other => Some(format!("{other} is not a text; the list must hold texts in quotes")),
     })
 }
 

@@ -29,39 +29,31 @@ pub fn load(dir: &Path) -> Result<Definition, DefinitionErrors> {
         .and_then(|text| check_keys(dir, &text, prompts.clone().unwrap_or_default(), &mut errors));
 
     if let Some(prompts) = &prompts {
-        errors.extend(
-            template::problems(prompts)
-                .into_iter()
-                .map(|problem| DefinitionError {
-                    file: dir.join(problem.file),
-                    line: problem.line,
+        errors.extend(template::problems(prompts).into_iter().map(|problem| DefinitionError {
+            file: dir.join(problem.file),
+            line: problem.line,
+            key: None,
+            value: None,
+            problem: problem.problem,
+        }));
+        if let Some(definition) = &definition {
+            errors.extend(enhancement_problems(definition).into_iter().map(|(line, problem)| {
+                DefinitionError {
+                    file: dir.join(ENHANCEMENT_FILE),
+                    line,
                     key: None,
                     value: None,
-                    problem: problem.problem,
-                }),
-        );
-        if let Some(definition) = &definition {
-            errors.extend(
-                enhancement_problems(definition)
-                    .into_iter()
-                    .map(|(line, problem)| DefinitionError {
-                        file: dir.join(ENHANCEMENT_FILE),
-                        line,
-                        key: None,
-                        value: None,
-                        problem,
-                    }),
-            );
+                    problem,
+                }
+            }));
         }
     }
     match (DefinitionErrors::from_list(errors), definition) {
         (Some(errors), _) => Err(errors),
         (None, Some(definition)) => Ok(definition),
-        (None, None) => Err(whole_file(
-            &dir.join(DEFINITION_FILE),
-            "it could not be read".to_owned(),
-        )
-        .into()),
+        (None, None) => {
+            Err(whole_file(&dir.join(DEFINITION_FILE), "it could not be read".to_owned()).into())
+        }
     }
 }
 
@@ -74,7 +66,7 @@ pub fn load_all(workflows_dir: &Path) -> Result<Vec<Definition>, DefinitionError
         Ok(folders) => folders,
         Err(error) => {
             return Err(
-                whole_file(workflows_dir, format!("the folder cannot be read: {error}")).into(),
+                whole_file(workflows_dir, format!("the folder cannot be read: {error}")).into()
             );
         }
     };
@@ -131,13 +123,9 @@ fn check_keys(
 fn folder_name(dir: &Path) -> String {
     let name = match dir.file_name() {
         Some(name) => Some(name.to_owned()),
-        None => dir
-            .canonicalize()
-            .ok()
-            .and_then(|dir| dir.file_name().map(ToOwned::to_owned)),
+        None => dir.canonicalize().ok().and_then(|dir| dir.file_name().map(ToOwned::to_owned)),
     };
-    name.map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// `None` if any file is missing: the templates are then not tried, since an empty one would only be told again.
@@ -162,10 +150,9 @@ fn read(file: &Path, errors: &mut Vec<DefinitionError>) -> Option<String> {
     let problem = match fs::read(file) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => return Some(text.trim_start_matches('\u{feff}').replace("\r\n", "\n")),
-            Err(error) => format!(
-                "is not UTF-8, from byte {} on",
-                error.utf8_error().valid_up_to()
-            ),
+            Err(error) => {
+                format!("is not UTF-8, from byte {} on", error.utf8_error().valid_up_to())
+            }
         },
         Err(error) if error.kind() == ErrorKind::NotFound => "the file is missing".to_owned(),
         Err(error) => format!("the file cannot be read: {error}"),
@@ -175,11 +162,5 @@ fn read(file: &Path, errors: &mut Vec<DefinitionError>) -> Option<String> {
 }
 
 fn whole_file(file: &Path, problem: String) -> DefinitionError {
-    DefinitionError {
-        file: file.to_owned(),
-        line: None,
-        key: None,
-        value: None,
-        problem,
-    }
+    DefinitionError { file: file.to_owned(), line: None, key: None, value: None, problem }
 }

@@ -133,10 +133,7 @@ fn problem_with(name: &str) -> Option<&'static str> {
     if !first.is_ascii_alphanumeric() {
         return Some("it does not begin with a letter or a digit");
     }
-    if !name
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-    {
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
         return Some("it holds a character that is not allowed");
     }
     if name.contains("..") {
@@ -171,18 +168,12 @@ mod tests {
         let refused = |name: &str| WorkflowName::new(name).unwrap_err().problem();
         assert_eq!(refused(""), "it is empty");
         assert_eq!(refused("."), "it does not begin with a letter or a digit");
-        assert_eq!(
-            refused("../etc"),
-            "it does not begin with a letter or a digit"
-        );
+        assert_eq!(refused("../etc"), "it does not begin with a letter or a digit");
         assert_eq!(refused("-rf"), "it does not begin with a letter or a digit");
         assert_eq!(refused("a..b"), "it holds two dots in a row");
         assert_eq!(refused("a/b"), "it holds a character that is not allowed");
         assert_eq!(refused("a\0"), "it holds a character that is not allowed");
-        assert_eq!(
-            refused("μάθησις"),
-            "it does not begin with a letter or a digit"
-        );
+        assert_eq!(refused("μάθησις"), "it does not begin with a letter or a digit");
         assert_eq!(refused(&"a".repeat(65)), "it is longer than 64 characters");
         assert_eq!(WorkflowName::new("").unwrap_err().code(), "invalid_name");
     }

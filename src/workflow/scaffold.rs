@@ -19,10 +19,7 @@ pub(super) const SHIPPED_PROMPTS: [(&str, &str); 5] = [
         "analysis.system.md",
         include_str!("../../workflows/image-editing/prompts/analysis.system.md"),
     ),
-    (
-        "analysis.user.md",
-        include_str!("../../workflows/image-editing/prompts/analysis.user.md"),
-    ),
+    ("analysis.user.md", include_str!("../../workflows/image-editing/prompts/analysis.user.md")),
     (
         "generation.system.md",
         include_str!("../../workflows/image-editing/prompts/generation.system.md"),
@@ -31,10 +28,7 @@ pub(super) const SHIPPED_PROMPTS: [(&str, &str); 5] = [
         "generation.user.md",
         include_str!("../../workflows/image-editing/prompts/generation.user.md"),
     ),
-    (
-        "enhancement.md",
-        include_str!("../../workflows/image-editing/prompts/enhancement.md"),
-    ),
+    ("enhancement.md", include_str!("../../workflows/image-editing/prompts/enhancement.md")),
 ];
 
 /// Why no workflow was made. Nothing has been written, and nothing that was there has been touched.
@@ -100,18 +94,14 @@ pub fn new_from(config_dir: &Path, name: &str, out_dir: &Path) -> Result<PathBuf
     let models = models_in(config_dir)?;
 
     fs::create_dir_all(out_dir).map_err(at(out_dir))?;
-    let draft = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempdir_in(out_dir)
-        .map_err(at(out_dir))?;
+    let draft =
+        tempfile::Builder::new().prefix(".new-").tempdir_in(out_dir).map_err(at(out_dir))?;
     // The check compares the definition's name with its folder's, so the draft has its final name inside.
     let folder = draft.path().join(name.as_str());
     let prompts = folder.join("prompts");
     fs::create_dir_all(&prompts).map_err(at(&prompts))?;
     let definition = definition_for(&name, config_folder, &models);
-    let files = SHIPPED_PROMPTS
-        .iter()
-        .map(|(file, text)| (prompts.join(file), *text));
+    let files = SHIPPED_PROMPTS.iter().map(|(file, text)| (prompts.join(file), *text));
     for (file, text) in files.chain([(folder.join(DEFINITION_FILE), definition.as_str())]) {
         fs::write(&file, text).map_err(at(&file))?;
     }
@@ -131,22 +121,14 @@ fn models_in(config_dir: &Path) -> Result<Vec<ModelName>, ScaffoldError> {
         let folder = entry.map_err(at(config_dir))?.path();
         let is_model =
             folder.join("activation.txt").is_file() || folder.join("research.md").is_file();
-        let name = folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !is_model || name.starts_with("backup_") {
             continue;
         }
-        let refuse = |problem: String| ScaffoldError::ModelFolder {
-            folder: folder.clone(),
-            problem,
-        };
+        let refuse =
+            |problem: String| ScaffoldError::ModelFolder { folder: folder.clone(), problem };
         if name.eq_ignore_ascii_case(ALL_MODELS) {
-            return Err(refuse(
-                "in an insight, \"all\" stands for every model".to_owned(),
-            ));
+            return Err(refuse("in an insight, \"all\" stands for every model".to_owned()));
         }
         models.push(ModelName::new(name).map_err(|error| refuse(error.to_string()))?);
     }
@@ -169,10 +151,7 @@ fn definition_for(name: &WorkflowName, config_folder: &str, models: &[ModelName]
             "[[models]]" => {
                 in_models = true;
                 for model in models {
-                    out.push_str(&format!(
-                        "[[models]]\nname = {}\n\n",
-                        quoted(model.as_str())
-                    ));
+                    out.push_str(&format!("[[models]]\nname = {}\n\n", quoted(model.as_str())));
                 }
                 continue;
             }

@@ -40,32 +40,20 @@ impl CronExpression {
     /// [`InvalidCron`] if it has not five fields, cannot be read, or never falls due (30 February).
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidCron> {
         let text = text.into();
-        let refuse = |problem: String| InvalidCron {
-            text: text.clone(),
-            problem,
-        };
+        let refuse = |problem: String| InvalidCron { text: text.clone(), problem };
         let fields = text.split_whitespace().count();
         if fields != 5 && !text.trim_start().starts_with('@') {
-            return Err(refuse(format!(
-                "five fields are wanted, and it has {fields}"
-            )));
+            return Err(refuse(format!("five fields are wanted, and it has {fields}")));
         }
-        let parser = CronParser::builder()
-            .seconds(Seconds::Disallowed)
-            .year(Year::Disallowed)
-            .build();
-        let cron = parser
-            .parse(&text)
-            .map_err(|error| refuse(error.to_string()))?;
+        let parser =
+            CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let cron = parser.parse(&text).map_err(|error| refuse(error.to_string()))?;
         // Any fixed day will do: croner looks centuries ahead before it gives up.
         let start = DateTime::<Utc>::UNIX_EPOCH;
         if cron.find_next_occurrence(&start, false).is_err() {
             return Err(refuse("it never falls due".to_owned()));
         }
-        Ok(Self {
-            text,
-            cron: Box::new(cron),
-        })
+        Ok(Self { text, cron: Box::new(cron) })
     }
 
     /// The expression as it was written.
@@ -80,10 +68,7 @@ impl CronExpression {
     #[must_use]
     pub fn next_after(&self, after: DateTime<Utc>, timezone: Tz) -> Option<DateTime<Utc>> {
         let local = timezone.from_utc_datetime(&after.naive_utc());
-        self.cron
-            .find_next_occurrence(&local, false)
-            .ok()
-            .map(|due| due.with_timezone(&Utc))
+        self.cron.find_next_occurrence(&local, false).ok().map(|due| due.with_timezone(&Utc))
     }
 }
 
@@ -163,19 +148,10 @@ mod tests {
 
     #[test]
     fn what_never_falls_due_or_cannot_be_read_is_refused() {
-        for text in [
-            "",
-            "often",
-            "0 * * *",
-            "0 0 0 * * *",
-            "61 * * * *",
-            "0 0 30 2 *",
-            "0 0 * * * 2030",
-        ] {
-            assert!(
-                CronExpression::new(text).is_err(),
-                "{text:?} should be refused"
-            );
+        for text in
+            ["", "often", "0 * * *", "0 0 0 * * *", "61 * * * *", "0 0 30 2 *", "0 0 * * * 2030"]
+        {
+            assert!(CronExpression::new(text).is_err(), "{text:?} should be refused");
         }
     }
 

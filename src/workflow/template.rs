@@ -68,28 +68,14 @@ pub fn render_generation(
 
 /// Tries every template with full and with bare contexts, and tells what is wrong with each.
 pub(super) fn problems(prompts: &Prompts) -> Vec<TemplateError> {
-    let analysis = [
-        Source::analysis_system(prompts),
-        Source::analysis_user(prompts),
-    ];
-    let generation = [
-        Source::generation_system(prompts),
-        Source::generation_user(prompts),
-    ];
+    let analysis = [Source::analysis_system(prompts), Source::analysis_user(prompts)];
+    let generation = [Source::generation_system(prompts), Source::generation_user(prompts)];
     let mut problems = Vec::new();
     for source in &analysis {
-        try_out(
-            source,
-            &[samples::full_analysis(), samples::bare_analysis()],
-            &mut problems,
-        );
+        try_out(source, &[samples::full_analysis(), samples::bare_analysis()], &mut problems);
     }
     for source in &generation {
-        try_out(
-            source,
-            &[samples::full_generation(), samples::bare_generation()],
-            &mut problems,
-        );
+        try_out(source, &[samples::full_generation(), samples::bare_generation()], &mut problems);
     }
     problems
 }
@@ -101,50 +87,31 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn analysis_system(prompts: &'a Prompts) -> Self {
-        Self {
-            file: "prompts/analysis.system.md",
-            text: &prompts.analysis_system,
-        }
+        Self { file: "prompts/analysis.system.md", text: &prompts.analysis_system }
     }
 
     fn analysis_user(prompts: &'a Prompts) -> Self {
-        Self {
-            file: "prompts/analysis.user.md",
-            text: &prompts.analysis_user,
-        }
+        Self { file: "prompts/analysis.user.md", text: &prompts.analysis_user }
     }
 
     fn generation_system(prompts: &'a Prompts) -> Self {
-        Self {
-            file: "prompts/generation.system.md",
-            text: &prompts.generation_system,
-        }
+        Self { file: "prompts/generation.system.md", text: &prompts.generation_system }
     }
 
     fn generation_user(prompts: &'a Prompts) -> Self {
-        Self {
-            file: "prompts/generation.user.md",
-            text: &prompts.generation_user,
-        }
+        Self { file: "prompts/generation.user.md", text: &prompts.generation_user }
     }
 
     fn error(&self, error: &Error) -> TemplateError {
         let line = error.line();
-        let text = line
-            .and_then(|line| self.text.lines().nth(line.saturating_sub(1)))
-            .map(str::trim);
-        let said = error
-            .detail()
-            .map_or_else(|| error.kind().to_string(), str::to_owned);
+        let text =
+            line.and_then(|line| self.text.lines().nth(line.saturating_sub(1))).map(str::trim);
+        let said = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
         let problem = match text {
             Some(text) => format!("{said}, in: {text}"),
             None => said,
         };
-        TemplateError {
-            file: self.file,
-            line,
-            problem,
-        }
+        TemplateError { file: self.file, line, problem }
     }
 
     /// The first line that holds all of `words`.
@@ -196,18 +163,13 @@ fn try_out(source: &Source, contexts: &[impl Serialize], problems: &mut Vec<Temp
         Ok(template) => template,
         Err(error) => return problems.push(source.error(&error)),
     };
-    let known = contexts
-        .first()
-        .map(|context| serde_json::json!(context))
-        .unwrap_or_default();
+    let known = contexts.first().map(|context| serde_json::json!(context)).unwrap_or_default();
     let names: BTreeSet<_> = template.undeclared_variables(true).into_iter().collect();
     for name in names
         .iter()
         .filter(|name| !holds(&known, name) && !environment.globals().any(|(own, _)| own == *name))
     {
-        let known = known
-            .as_object()
-            .map(|map| map.keys().cloned().collect::<Vec<_>>().join(", "));
+        let known = known.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>().join(", "));
         problems.push(TemplateError {
             file: source.file,
             line: source.line_with(&[name]),
@@ -262,8 +224,5 @@ fn holds(context: &serde_json::Value, path: &str) -> bool {
 fn unguarded(rendered: &str) -> BTreeSet<String> {
     let lower = rendered.to_lowercase();
     let fields = lower.split(samples::MARK).skip(1);
-    fields
-        .filter_map(|rest| rest.split_once(';'))
-        .map(|(field, _)| field.to_owned())
-        .collect()
+    fields.filter_map(|rest| rest.split_once(';')).map(|(field, _)| field.to_owned()).collect()
 }

@@ -74,31 +74,14 @@ fn the_smallest_definition_has_the_documented_defaults() {
         ..
     } = load(&folder).unwrap();
     assert_eq!(trigger, Trigger::default());
-    assert_eq!(
-        split,
-        Split {
-            per_arm: 10,
-            block: 4
-        }
-    );
+    assert_eq!(split, Split { per_arm: 10, block: 4 });
     assert_eq!(
         gate,
-        Gate {
-            improvement_basis_points: 1000,
-            scores_per_arm_min: 8,
-            skip_at_ceiling: true
-        }
+        Gate { improvement_basis_points: 1000, scores_per_arm_min: 8, skip_at_ceiling: true }
     );
     assert_eq!((guard, approval), (Guard::default(), Approval::default()));
     assert_eq!(timeouts, Timeouts::default());
-    assert_eq!(
-        retry,
-        Retry {
-            attempts_max: 5,
-            first_delay_seconds: 30,
-            delay_max_seconds: 3600
-        }
-    );
+    assert_eq!(retry, Retry { attempts_max: 5, first_delay_seconds: 30, delay_max_seconds: 3600 });
     assert_eq!(retention, Retention::default());
     assert_eq!(claude, Claude::default());
     assert_eq!(documents, Documents::default());
@@ -109,21 +92,14 @@ fn a_budget_in_whole_dollars_needs_no_quotes() {
     let (_root, folder) = folder_with(&with("[claude]\nbudget_usd_per_month = 40\n"));
     let definition = load(&folder).unwrap();
     assert_eq!(definition.claude.budget_usd_per_month, 40.into());
-    assert_eq!(
-        Definition::from_json(&definition.to_json().unwrap()).unwrap(),
-        definition
-    );
+    assert_eq!(Definition::from_json(&definition.to_json().unwrap()).unwrap(), definition);
 }
 
 #[test]
 fn every_key_of_the_definition_has_a_rule_and_stands_in_the_shipped_file() {
     fn paths(prefix: &str, value: &Value, out: &mut Vec<String>) {
         for (key, value) in value.as_object().unwrap() {
-            let path = if prefix.is_empty() {
-                key.clone()
-            } else {
-                format!("{prefix}.{key}")
-            };
+            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             match value {
                 Value::Object(_) => paths(&path, value, out),
                 _ => out.push(path),
@@ -137,19 +113,11 @@ fn every_key_of_the_definition_has_a_rule_and_stands_in_the_shipped_file() {
     let mut in_type = Vec::new();
     paths("", &shipped().to_json().unwrap(), &mut in_type);
     in_type.retain(|path| !path.starts_with("prompts."));
-    let in_rules: Vec<_> = KEYS
-        .iter()
-        .map(|key| key.path)
-        .chain(["name", "models"])
-        .map(str::to_owned)
-        .collect();
+    let in_rules: Vec<_> =
+        KEYS.iter().map(|key| key.path).chain(["name", "models"]).map(str::to_owned).collect();
     let text = include_str!("../../workflows/image-editing/workflow.toml");
     let mut in_file = Vec::new();
-    paths(
-        "",
-        &json!(text.parse::<toml::Table>().unwrap()),
-        &mut in_file,
-    );
+    paths("", &json!(text.parse::<toml::Table>().unwrap()), &mut in_file);
     assert_eq!(sorted(in_rules), sorted(in_type.clone()));
     assert_eq!(sorted(in_file), sorted(in_type));
 }
@@ -166,10 +134,7 @@ fn a_definition_survives_its_json() {
 #[test]
 fn a_definition_stored_before_a_key_existed_gets_its_default() {
     let mut json = shipped().to_json().unwrap();
-    json["claude"]
-        .as_object_mut()
-        .unwrap()
-        .remove("answers_refused_max");
+    json["claude"].as_object_mut().unwrap().remove("answers_refused_max");
     json.as_object_mut().unwrap().remove("documents");
     assert_eq!(Definition::from_json(&json).unwrap(), shipped());
 }
@@ -196,11 +161,7 @@ fn the_content_hash_changes_with_a_key_and_with_a_prompt_and_not_with_line_ends(
     fs::write(&file, format!("{text}More.\n")).unwrap();
     assert_ne!(hash(), before);
     fs::write(&file, text).unwrap();
-    fs::write(
-        folder.join("workflow.toml"),
-        with("[split]\nper_arm = 11\n"),
-    )
-    .unwrap();
+    fs::write(folder.join("workflow.toml"), with("[split]\nper_arm = 11\n")).unwrap();
     assert_ne!(hash(), before);
 }
 
@@ -209,15 +170,8 @@ fn a_placeholder_of_the_orchestrators_own_is_fine_once_it_is_named() {
     let (_root, folder) = folder_with(&with(
         "[documents]\nrequired_placeholders = [\"original_prompt\", \"brand\"]\n",
     ));
-    fs::write(
-        folder.join("prompts/enhancement.md"),
-        "{{brand}} {{ original_prompt }}",
-    )
-    .unwrap();
-    assert_eq!(
-        load(&folder).unwrap().documents.required_placeholders.len(),
-        2
-    );
+    fs::write(folder.join("prompts/enhancement.md"), "{{brand}} {{ original_prompt }}").unwrap();
+    assert_eq!(load(&folder).unwrap().documents.required_placeholders.len(), 2);
 }
 
 #[test]
@@ -239,18 +193,9 @@ fn all_workflows_of_a_folder_load_together_or_not_at_all() {
     fs::write(folder.join("workflow.toml"), with("[split]\nblock = 3\n")).unwrap();
     fs::remove_file(root.path().join("posters/workflow.toml")).unwrap();
     let errors = load_all(root.path()).unwrap_err();
-    let files: Vec<_> = errors
-        .list()
-        .iter()
-        .map(|error| error.file.strip_prefix(root.path()).unwrap())
-        .collect();
-    assert_eq!(
-        files,
-        [
-            Path::new("posters/workflow.toml"),
-            Path::new("wf/workflow.toml")
-        ]
-    );
+    let files: Vec<_> =
+        errors.list().iter().map(|error| error.file.strip_prefix(root.path()).unwrap()).collect();
+    assert_eq!(files, [Path::new("posters/workflow.toml"), Path::new("wf/workflow.toml")]);
 
     assert!(load_all(&root.path().join("nowhere")).is_err());
 }
@@ -278,20 +223,13 @@ fn a_new_workflow_has_the_models_found_and_every_comment_and_passes_the_check() 
     let definition = load(&folder).unwrap();
     assert_eq!(definition.name.as_str(), "posters");
     assert_eq!(definition.config_folder, config.path().to_str().unwrap());
-    let models: Vec<_> = definition
-        .models
-        .iter()
-        .map(|model| model.name.as_str())
-        .collect();
+    let models: Vec<_> = definition.models.iter().map(|model| model.name.as_str()).collect();
     assert_eq!(models, ["nano-banana", "seedream-v4"]);
     let prompts = definition.prompts.clone();
     assert_eq!(prompts, shipped().prompts);
 
     let comments = |text: &str| {
-        text.lines()
-            .filter(|line| line.starts_with('#'))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        text.lines().filter(|line| line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
     };
     let written = fs::read_to_string(folder.join("workflow.toml")).unwrap();
     assert_eq!(
@@ -322,9 +260,7 @@ fn a_new_workflow_is_refused_where_it_could_not_load() {
         let config = config_folder_with(models);
         let error = new_from(config.path(), name, out.path()).unwrap_err();
         assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
-        error
-            .to_string()
-            .replace(config.path().to_str().unwrap(), "CONFIG")
+        error.to_string().replace(config.path().to_str().unwrap(), "CONFIG")
     };
     let good = [("nano-banana", "activation.txt")];
     insta::assert_snapshot!(refused(&[], "posters"), @"CONFIG holds no model: no folder in it has an activation.txt or a research.md; name the folder that holds your models' folders");

@@ -16,65 +16,34 @@ type Path = &'static [&'static str];
 
 /// The rules over two keys that do not hold.
 pub(super) fn broken_rules(definition: &Definition) -> Vec<BrokenRule> {
-    let rules = rules_of_scores(definition)
-        .into_iter()
-        .chain(rules_of_time(definition));
+    let rules = rules_of_scores(definition).into_iter().chain(rules_of_time(definition));
     rules.flatten().collect()
 }
 
 fn rules_of_scores(definition: &Definition) -> [Option<BrokenRule>; 4] {
-    let Definition {
-        score_max,
-        pass_score,
-        split,
-        gate,
-        ..
-    } = definition;
+    let Definition { score_max, pass_score, split, gate, .. } = definition;
     let (block, arm, least) = (split.block, split.per_arm, gate.scores_per_arm_min);
     let tasks = arm.saturating_mul(2);
     [
-        demand(
-            *pass_score <= *score_max,
-            &["pass_score"],
-            *pass_score,
-            "score_max",
-            || format!("must be at most score_max, which is {score_max}"),
-        ),
-        demand(
-            block.is_multiple_of(2),
-            &["split", "block"],
-            block,
-            "split.block",
-            || "must be even: half of a block is old, half is new".to_owned(),
-        ),
-        demand(
-            block <= tasks,
-            &["split", "block"],
-            block,
-            "split.per_arm",
-            || format!("must be at most {tasks}, the whole test: twice split.per_arm"),
-        ),
-        demand(
-            least <= arm,
-            &["gate", "scores_per_arm_min"],
-            least,
-            "split.per_arm",
-            || {
-                format!(
-                    "must be at most split.per_arm, which is {arm}, or no test could ever be decided"
-                )
-            },
-        ),
+        demand(*pass_score <= *score_max, &["pass_score"], *pass_score, "score_max", || {
+            format!("must be at most score_max, which is {score_max}")
+        }),
+        demand(block.is_multiple_of(2), &["split", "block"], block, "split.block", || {
+            "must be even: half of a block is old, half is new".to_owned()
+        }),
+        demand(block <= tasks, &["split", "block"], block, "split.per_arm", || {
+            format!("must be at most {tasks}, the whole test: twice split.per_arm")
+        }),
+        demand(least <= arm, &["gate", "scores_per_arm_min"], least, "split.per_arm", || {
+            format!(
+                "must be at most split.per_arm, which is {arm}, or no test could ever be decided"
+            )
+        }),
     ]
 }
 
 fn rules_of_time(definition: &Definition) -> [Option<BrokenRule>; 3] {
-    let Definition {
-        timeouts,
-        retry,
-        retention,
-        ..
-    } = definition;
+    let Definition { timeouts, retry, retention, .. } = definition;
     let (slot_hours, test_days) = (timeouts.slot_score_hours, timeouts.test_days);
     let (first, longest) = (retry.first_delay_seconds, retry.delay_max_seconds);
     let (silent_hours, days) = (timeouts.run_silent_hours, retention.days);
@@ -82,20 +51,12 @@ fn rules_of_time(definition: &Definition) -> [Option<BrokenRule>; 3] {
     let slot: Path = &["timeouts", "slot_score_hours"];
     let delay: Path = &["retry", "delay_max_seconds"];
     [
-        demand(
-            fits(slot_hours, test_days),
-            slot,
-            slot_hours,
-            "timeouts.test_days",
-            || format!("must fit into timeouts.test_days, which is {test_days}"),
-        ),
-        demand(
-            first <= longest,
-            delay,
-            longest,
-            "retry.first_delay_seconds",
-            || format!("must be at least retry.first_delay_seconds, which is {first}"),
-        ),
+        demand(fits(slot_hours, test_days), slot, slot_hours, "timeouts.test_days", || {
+            format!("must fit into timeouts.test_days, which is {test_days}")
+        }),
+        demand(first <= longest, delay, longest, "retry.first_delay_seconds", || {
+            format!("must be at least retry.first_delay_seconds, which is {first}")
+        }),
         demand(
             fits(silent_hours, days),
             &["retention", "days"],
@@ -117,12 +78,7 @@ fn demand(
     other: &'static str,
     problem: impl FnOnce() -> String,
 ) -> Option<BrokenRule> {
-    (!holds).then(|| BrokenRule {
-        path,
-        value,
-        other,
-        problem: problem(),
-    })
+    (!holds).then(|| BrokenRule { path, value, other, problem: problem() })
 }
 
 /// What is wrong with the prompt template, as (line, problem): a placeholder missing, or one that nobody fills in.
@@ -130,17 +86,12 @@ pub(super) fn enhancement_problems(definition: &Definition) -> Vec<(Option<usize
     let template = &definition.prompts.enhancement;
     let required = &definition.documents.required_placeholders;
     let found = placeholders_in(template);
-    let missing = required
-        .iter()
-        .filter(|name| !found.contains(*name))
-        .map(|name| {
-            (
-                None,
-                format!(
-                    "{{{{{name}}}}} is missing, and documents.required_placeholders asks for it"
-                ),
-            )
-        });
+    let missing = required.iter().filter(|name| !found.contains(*name)).map(|name| {
+        (
+            None,
+            format!("{{{{{name}}}}} is missing, and documents.required_placeholders asks for it"),
+        )
+    });
     let strange = found
         .iter()
         .filter(|name| !KNOWN.contains(&name.as_str()) && !required.contains(name))

@@ -31,16 +31,9 @@ impl<'a> Sheet<'a> {
         text: &'a str,
     ) -> Result<(Self, Table), Vec<DefinitionError>> {
         let (spans, problems) = DeTable::parse_recoverable(text);
-        let sheet = Self {
-            file,
-            text,
-            spans,
-            errors: Vec::new(),
-        };
-        let mut errors: Vec<_> = problems
-            .iter()
-            .map(|problem| sheet.syntax_error(problem))
-            .collect();
+        let sheet = Self { file, text, spans, errors: Vec::new() };
+        let mut errors: Vec<_> =
+            problems.iter().map(|problem| sheet.syntax_error(problem)).collect();
         match text.parse::<Table>() {
             Ok(table) if errors.is_empty() => return Ok((sheet, table)),
             Err(problem) if errors.is_empty() => errors.push(sheet.syntax_error(&problem)),
@@ -225,21 +218,13 @@ impl<'a> Sheet<'a> {
     /// A rule over two keys is passed over if one of them is wrong by itself: its default stands in for it then, and
     /// nobody has written that.
     fn check_together(&mut self, definition: &Definition) {
-        let told: Vec<_> = self
-            .errors
-            .iter()
-            .filter_map(|error| error.key.clone())
-            .collect();
+        let told: Vec<_> = self.errors.iter().filter_map(|error| error.key.clone()).collect();
         for broken in broken_rules(definition) {
             let own = broken.path.join(".");
             if told.iter().any(|key| *key == own || *key == broken.other) {
                 continue;
             }
-            self.refuse(
-                broken.path,
-                Some(&Value::Integer(broken.value.into())),
-                broken.problem,
-            );
+            self.refuse(broken.path, Some(&Value::Integer(broken.value.into())), broken.problem);
             if let Some(error) = self.errors.last_mut().filter(|error| error.line.is_none()) {
                 error.value = Some(format!("{} (the default)", broken.value));
             }
@@ -263,13 +248,7 @@ impl<'a> Sheet<'a> {
         if let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) {
             problem.push_str(&format!(", in: {}", shortened(text)));
         }
-        DefinitionError {
-            file: self.file.to_owned(),
-            line,
-            key: None,
-            value: None,
-            problem,
-        }
+        DefinitionError { file: self.file.to_owned(), line, key: None, value: None, problem }
     }
 
     /// The line of the key at `path`, or of the innermost part of the path that the file holds.
@@ -311,12 +290,10 @@ fn name_problem(error: &InvalidName) -> String {
 }
 
 fn path_text(path: &[&str]) -> String {
-    path.iter().fold(String::new(), |text, part| {
-        match (text.as_str(), part.parse::<usize>()) {
-            ("", _) => shortened(part),
-            ("models", Ok(index)) => format!("{text}[{index}]"),
-            _ => format!("{text}.{}", shortened(part)),
-        }
+    path.iter().fold(String::new(), |text, part| match (text.as_str(), part.parse::<usize>()) {
+        ("", _) => shortened(part),
+        ("models", Ok(index)) => format!("{text}[{index}]"),
+        _ => format!("{text}.{}", shortened(part)),
     })
 }
 
@@ -330,9 +307,5 @@ fn shortened(text: &str) -> String {
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    text.bytes()
-        .take(offset)
-        .filter(|byte| *byte == b'\n')
-        .count()
-        + 1
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }

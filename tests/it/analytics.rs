@@ -79,15 +79,9 @@ async fn loaded(pool: &PgPool) -> Analytics {
 async fn totals_count_every_task_of_the_workflow_and_of_no_other() {
     let analytics = loaded(&seeded(&[WORKFLOWS, TASKS]).await).await;
     let tasks = analytics.tasks;
-    assert_eq!(
-        (tasks.total, tasks.completed, tasks.errored, tasks.running),
-        (4, 2, 1, 1)
-    );
+    assert_eq!((tasks.total, tasks.completed, tasks.errored, tasks.running), (4, 2, 1, 1));
     assert_eq!((tasks.with_winner, tasks.kept, tasks.deleted), (2, 1, 1));
-    assert_eq!(
-        (tasks.mean_iterations, tasks.mean_processing_seconds),
-        (Some(2.0), Some(60.0))
-    );
+    assert_eq!((tasks.mean_iterations, tasks.mean_processing_seconds), (Some(2.0), Some(60.0)));
     assert_eq!(analytics.cycle.unwrap().waiting_tasks, 2);
 }
 
@@ -98,13 +92,7 @@ async fn a_model_has_its_mean_pass_rate_and_share_of_the_wins() {
         .models
         .iter()
         .map(|model| {
-            (
-                model.model.as_str(),
-                model.observed,
-                model.attempts,
-                model.scored,
-                model.wins,
-            )
+            (model.model.as_str(), model.observed, model.attempts, model.scored, model.wins)
         })
         .collect();
     assert_eq!(
@@ -123,11 +111,7 @@ async fn a_model_has_its_mean_pass_rate_and_share_of_the_wins() {
 #[tokio::test]
 async fn a_day_begins_in_the_workflows_time_zone() {
     let analytics = loaded(&seeded(&[WORKFLOWS, TASKS]).await).await;
-    let days: Vec<_> = analytics
-        .task_days
-        .iter()
-        .map(|day| (day.day, day.total))
-        .collect();
+    let days: Vec<_> = analytics.task_days.iter().map(|day| (day.day, day.total)).collect();
     assert_eq!(days, [(day(9), 1), (day(10), 3)]);
     let means: Vec<_> = analytics
         .model_days
@@ -141,17 +125,10 @@ async fn a_day_begins_in_the_workflows_time_zone() {
 #[tokio::test]
 async fn a_range_takes_both_its_days_in() {
     let pool = seeded(&[WORKFLOWS, TASKS]).await;
-    let range = AnalyticsQuery {
-        from: Some(day(10)),
-        to: Some(day(10)),
-        ..query()
-    };
+    let range = AnalyticsQuery { from: Some(day(10)), to: Some(day(10)), ..query() };
     let analytics = load(&pool, 1, &range).await.unwrap();
     assert_eq!((analytics.tasks.total, analytics.task_days.len()), (3, 1));
-    let before = AnalyticsQuery {
-        to: Some(day(8)),
-        ..query()
-    };
+    let before = AnalyticsQuery { to: Some(day(8)), ..query() };
     assert_eq!(load(&pool, 1, &before).await.unwrap().tasks.total, 0);
 }
 
@@ -163,10 +140,7 @@ async fn what_was_archived_is_added_to_what_lives() {
     ";
     let analytics = loaded(&seeded(&[WORKFLOWS, TASKS, ARCHIVE]).await).await;
     let tasks = analytics.tasks;
-    assert_eq!(
-        (tasks.total, tasks.abandoned, tasks.removed_unanalyzed),
-        (14, 1, 4)
-    );
+    assert_eq!((tasks.total, tasks.abandoned, tasks.removed_unanalyzed), (14, 1, 4));
     assert_eq!(analytics.model_days[0].mean_score, Some(7.2));
     assert_eq!(analytics.models[1].wins, 10);
 }
@@ -189,29 +163,14 @@ const TEST: &str = "
 #[tokio::test]
 async fn a_test_shows_what_is_dealt_and_scored_in_each_arm() {
     let analytics = loaded(&seeded(&[WORKFLOWS, TEST]).await).await;
-    let [running] = analytics.running.as_slice() else {
-        panic!("{:?}", analytics.running)
-    };
+    let [running] = analytics.running.as_slice() else { panic!("{:?}", analytics.running) };
+    assert_eq!((running.phase, running.old_version, running.new_version), (Phase::Test, 2, 3));
     assert_eq!(
-        (running.phase, running.old_version, running.new_version),
-        (Phase::Test, 2, 3)
-    );
-    assert_eq!(
-        (
-            running.old.slots,
-            running.old.dealt,
-            running.old.scored,
-            running.old.sum
-        ),
+        (running.old.slots, running.old.dealt, running.old.scored, running.old.sum),
         (10, 2, 2, 14)
     );
     assert_eq!(
-        (
-            running.new.slots,
-            running.new.dealt,
-            running.new.scored,
-            running.new.sum
-        ),
+        (running.new.slots, running.new.dealt, running.new.scored, running.new.sum),
         (10, 2, 1, 7)
     );
     assert_eq!((running.old.mean, running.new.mean), (Some(7.0), Some(7.0)));
@@ -233,18 +192,11 @@ async fn an_adopted_version_on_watch_counts_its_own_deck_and_stands_among_the_ve
                (1, 2, 'nano-banana', 22, 6, 'candidate', 'scored', 'u', '', '2026-11-10T15:00Z', 9);
     ";
     let analytics = loaded(&seeded(&[WORKFLOWS, TEST, ADOPTED]).await).await;
-    let [running] = analytics.running.as_slice() else {
-        panic!("{:?}", analytics.running)
-    };
+    let [running] = analytics.running.as_slice() else { panic!("{:?}", analytics.running) };
     assert_eq!(running.phase, Phase::Watch);
     assert_eq!((running.old.slots, running.old.scored), (1, 0));
-    assert_eq!(
-        (running.new.slots, running.new.scored, running.new.sum),
-        (1, 1, 9)
-    );
-    let [verdict] = analytics.past.as_slice() else {
-        panic!("{:?}", analytics.past)
-    };
+    assert_eq!((running.new.slots, running.new.scored, running.new.sum), (1, 1, 9));
+    let [verdict] = analytics.past.as_slice() else { panic!("{:?}", analytics.past) };
     assert!(verdict.on_watch);
     assert_eq!(
         (verdict.old_sum, verdict.new_sum, verdict.improvement),
@@ -263,11 +215,8 @@ async fn holds_of_the_workflow_and_of_its_open_cycle_stand_and_lifted_ones_do_no
                (2, NULL, 'budget_spent', 'budget_spent', 'Other.', 'Wait.', '2026-11-02Z', 'machine', NULL, NULL);
     ";
     let analytics = loaded(&seeded(&[WORKFLOWS, HOLDS]).await).await;
-    let holds: Vec<_> = analytics
-        .holds
-        .iter()
-        .map(|hold| (hold.kind.as_str(), hold.workflow_wide))
-        .collect();
+    let holds: Vec<_> =
+        analytics.holds.iter().map(|hold| (hold.kind.as_str(), hold.workflow_wide)).collect();
     assert_eq!(holds, [("automation_off", true), ("operator", false)]);
 }
 
@@ -302,17 +251,10 @@ async fn changes_of_files_mark_activations_once_they_are_done() {
                (1, 'nano-banana', 'apply', 2, 3, 2, 9, 'intended', 'backup_3', NULL, 'Shorter.', 'cycle 2', '2026-11-10Z', NULL);
     ";
     let analytics = loaded(&seeded(&[WORKFLOWS, CHANGES]).await).await;
-    let marks: Vec<_> = analytics
-        .activations
-        .iter()
-        .map(|mark| (mark.day, mark.version))
-        .collect();
+    let marks: Vec<_> = analytics.activations.iter().map(|mark| (mark.day, mark.version)).collect();
     assert_eq!(marks, [(day(9), 2)]);
-    let backups: Vec<_> = analytics
-        .config_changes
-        .iter()
-        .map(|change| change.backup_name.as_str())
-        .collect();
+    let backups: Vec<_> =
+        analytics.config_changes.iter().map(|change| change.backup_name.as_str()).collect();
     assert_eq!(backups, ["backup_3", "backup_2", "backup_1"]);
 }
 
@@ -325,10 +267,7 @@ async fn the_latest_twenty_insights_come_with_their_evidence() {
         FROM generate_series(0, 24) AS n;
     ";
     let insights = loaded(&seeded(&[WORKFLOWS, INSIGHTS]).await).await.insights;
-    assert_eq!(
-        (insights.len(), insights[0].cycle, insights[19].cycle),
-        (20, 2, 1)
-    );
+    assert_eq!((insights.len(), insights[0].cycle, insights[19].cycle), (20, 2, 1));
     assert_eq!(insights[0].example_task_ids, ["a", "b"]);
     assert_eq!(insights[0].description, "Τόνοι λείπουν");
 }

@@ -54,8 +54,20 @@ fn code_of(folder: &str) -> Vec<(PathBuf, String)> {
 #[test]
 fn the_pure_core_touches_nothing_of_the_world() {
     let forbidden = [
-        "sqlx", "tokio", "reqwest", "axum", "std::fs", "std::net", "std::process", "std::env",
-        "std::time::Instant", "SystemTime", "Utc::now", "rand::rng()", "thread_rng", "rand::random",
+        "sqlx",
+        "tokio",
+        "reqwest",
+        "axum",
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::env",
+        "std::time::Instant",
+        "SystemTime",
+        "Utc::now",
+        "rand::rng()",
+        "thread_rng",
+        "rand::random",
     ];
     for folder in ["cycle", "experiment"] {
         for (path, code) in code_of(folder) {
@@ -69,8 +81,20 @@ fn the_pure_core_touches_nothing_of_the_world() {
 #[test]
 fn sql_is_written_in_the_store_only() {
     for folder in [
-        "claude", "cycle", "dashboard", "demo", "effects", "experiment", "http", "postgres",
-        "research", "runtime", "stand_in", "task_log", "workflow", "cli",
+        "claude",
+        "cycle",
+        "dashboard",
+        "demo",
+        "effects",
+        "experiment",
+        "http",
+        "postgres",
+        "research",
+        "runtime",
+        "stand_in",
+        "task_log",
+        "workflow",
+        "cli",
     ] {
         for (path, code) in code_of(folder) {
             assert!(

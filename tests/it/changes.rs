@@ -17,10 +17,7 @@ use crate::support::{Stage, analysis_answer, edit_answer, until};
 const RESEARCH: &str = "research.md";
 
 fn to(version: i32) -> Operation {
-    Operation::Rollback {
-        model: WAN.to_owned(),
-        to: version,
-    }
+    Operation::Rollback { model: WAN.to_owned(), to: version }
 }
 
 /// A stage whose first cycle adopted version 2 of both models.
@@ -35,11 +32,7 @@ async fn adopted_stage() -> Stage {
 async fn adopt_all(stage: &Stage, prefix: &str) {
     stage
         .play_test(prefix, |_, told| {
-            if told.arm.is_some_and(|arm| arm.as_str() == "candidate") {
-                9
-            } else {
-                6
-            }
+            if told.arm.is_some_and(|arm| arm.as_str() == "candidate") { 9 } else { 6 }
         })
         .await;
     assert_eq!(stage.watch().await, 2);
@@ -48,16 +41,10 @@ async fn adopt_all(stage: &Stage, prefix: &str) {
 
 /// Takes cycle 2 of an adopted stage to its Testing.
 async fn open_second_test(stage: &Stage) {
-    assert_eq!(
-        stage.watch().await,
-        1,
-        "the test's own tasks are the next window"
-    );
+    assert_eq!(stage.watch().await, 1, "the test's own tasks are the next window");
     stage.claude.answer_json(analysis_answer(&[]));
     stage.claude.answer_json(edit_answer("A second line."));
-    stage
-        .claude
-        .answer_json(edit_answer("Another second line."));
+    stage.claude.answer_json(edit_answer("Another second line."));
     assert_eq!(stage.step().await, StateName::Generating);
     assert_eq!(stage.step().await, StateName::Testing);
 }
@@ -70,48 +57,30 @@ async fn stopped_in_applying() -> (Stage, String) {
     let original = stage.read(NANO, RESEARCH);
     fs::write(stage.file(NANO, RESEARCH), "edited by hand").expect("the file can be written");
     let worked = stage.work().await;
-    assert_eq!(
-        worked,
-        Worked::Failed {
-            code: "config_conflict".to_owned(),
-            held: true
-        }
-    );
+    assert_eq!(worked, Worked::Failed { code: "config_conflict".to_owned(), held: true });
     assert_eq!(stage.read(NANO, RESEARCH), "edited by hand");
     (stage, original)
 }
 
 async fn last_change(stage: &Stage) -> ChangeRow {
-    changes::list(stage.pool(), stage.id(), 1)
-        .await
-        .expect("the changes read")
-        .remove(0)
+    changes::list(stage.pool(), stage.id(), 1).await.expect("the changes read").remove(0)
 }
 
 async fn held_by(stage: &Stage) -> Vec<String> {
     let cycle = stage.cycle().await.number;
     let mut conn = stage.pool().acquire().await.expect("a connection");
-    let standing = holds::standing(&mut conn, stage.id(), cycle)
-        .await
-        .expect("the holds read");
+    let standing = holds::standing(&mut conn, stage.id(), cycle).await.expect("the holds read");
     standing.into_iter().map(|hold| hold.kind).collect()
 }
 
 async fn outcome(stage: &Stage, cycle: i64) -> Vec<(String, String)> {
     let row = stage.cycle_number(cycle).await;
     let outcome = row.snapshot.state.outcome().expect("the cycle has ended");
-    outcome
-        .models
-        .iter()
-        .map(|m| (m.model.clone(), m.result.as_str().to_owned()))
-        .collect()
+    outcome.models.iter().map(|m| (m.model.clone(), m.result.as_str().to_owned())).collect()
 }
 
 fn ended(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs
-        .iter()
-        .map(|(model, result)| ((*model).to_owned(), (*result).to_owned()))
-        .collect()
+    pairs.iter().map(|(model, result)| ((*model).to_owned(), (*result).to_owned())).collect()
 }
 
 async fn versions_of(stage: &Stage, model: &str) -> Vec<i32> {
@@ -132,21 +101,14 @@ async fn a_rollback_puts_files_and_version_back_and_forward_again() {
     assert!(second.ends_with("Name what must stay unchanged.\n"));
 
     stage.operate(to(1)).await.expect("the rollback is taken");
-    assert_eq!(
-        stage.active_version(WAN).await,
-        2,
-        "until the files are written"
-    );
+    assert_eq!(stage.active_version(WAN).await, 2, "until the files are written");
     assert_eq!(stage.work().await, Worked::Done(None));
     assert_eq!(stage.active_version(WAN).await, 1);
     assert!(!stage.read(WAN, RESEARCH).contains("unchanged"));
     assert_eq!(stage.active_version(NANO).await, 2);
 
     let change = last_change(&stage).await;
-    assert_eq!(
-        (change.kind.as_str(), change.status.as_str()),
-        ("roll_back", "done")
-    );
+    assert_eq!((change.kind.as_str(), change.status.as_str()), ("roll_back", "done"));
     assert_eq!((change.from_version, change.to_version), (Some(2), 1));
     assert_eq!(
         (change.changed_by.as_str(), change.reason.as_deref()),
@@ -160,10 +122,7 @@ async fn a_rollback_puts_files_and_version_back_and_forward_again() {
 
     stage.operate(to(2)).await.expect("forward again");
     assert_eq!(stage.work().await, Worked::Done(None));
-    assert_eq!(
-        (stage.active_version(WAN).await, stage.read(WAN, RESEARCH)),
-        (2, second)
-    );
+    assert_eq!((stage.active_version(WAN).await, stage.read(WAN, RESEARCH)), (2, second));
     assert_eq!(stage.state().await, StateName::Collecting);
     assert_eq!(stage.assign("new", WAN).await.version, 2);
 }
@@ -173,16 +132,10 @@ async fn two_rollbacks_in_a_row_are_done_in_the_order_they_were_asked() {
     let stage = adopted_stage().await;
     stage.operate(to(1)).await.expect("back");
     let refused = stage.operate(to(2)).await;
-    assert!(
-        matches!(refused, Err(OperationError::NothingToDo(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(OperationError::NothingToDo(_))), "{refused:?}");
     assert_eq!(stage.work().await, Worked::Done(None));
     stage.operate(to(2)).await.expect("forward");
-    stage
-        .operate(to(1))
-        .await
-        .expect_err("version 1 is active still");
+    stage.operate(to(1)).await.expect_err("version 1 is active still");
     assert_eq!(stage.work().await, Worked::Done(None));
     assert_eq!(stage.active_version(WAN).await, 2);
 }
@@ -191,18 +144,11 @@ async fn two_rollbacks_in_a_row_are_done_in_the_order_they_were_asked() {
 async fn a_rollback_to_nowhere_is_refused() {
     let stage = adopted_stage().await;
     let say = async |operation: Operation| {
-        stage
-            .operate(operation)
-            .await
-            .expect_err("a refusal")
-            .to_string()
+        stage.operate(operation).await.expect_err("a refusal").to_string()
     };
     insta::assert_snapshot!(say(to(9)).await, @"wan-2.5-edit has no version 9; `mathesis version list` shows those it has");
     insta::assert_snapshot!(say(to(2)).await, @"version 2 of wan-2.5-edit is active already");
-    let other = Operation::Rollback {
-        model: "flux".to_owned(),
-        to: 1,
-    };
+    let other = Operation::Rollback { model: "flux".to_owned(), to: 1 };
     insta::assert_snapshot!(say(other).await, @r#"the workflow has no model "flux"; its models are listed by `mathesis workflow show`"#);
 }
 
@@ -211,15 +157,9 @@ async fn a_rollback_before_the_test_runs_at_once_and_the_candidate_grows_from_it
     let stage = adopted_stage().await;
     assert_eq!(stage.watch().await, 1);
     stage.operate(to(1)).await.expect("the rollback is taken");
-    assert_eq!(
-        stage.another().await.work().await,
-        Worked::Done(None),
-        "beside the analysis"
-    );
+    assert_eq!(stage.another().await.work().await, Worked::Done(None), "beside the analysis");
     stage.claude.answer_json(analysis_answer(&[]));
-    stage
-        .claude
-        .answer_json(edit_answer("Grown from the first."));
+    stage.claude.answer_json(edit_answer("Grown from the first."));
     stage.claude.answer_json(edit_answer("Another."));
     assert_eq!(stage.step().await, StateName::Generating);
     assert_eq!(stage.step().await, StateName::Testing);
@@ -233,11 +173,7 @@ async fn a_rollback_before_the_test_runs_at_once_and_the_candidate_grows_from_it
     .fetch_one(stage.pool())
     .await
     .expect("the experiment reads");
-    assert_eq!(
-        (control, candidate, parent),
-        (1, 3, 1),
-        "numbers are never used again"
-    );
+    assert_eq!((control, candidate, parent), (1, 3, 1), "numbers are never used again");
 }
 
 #[tokio::test]
@@ -245,9 +181,7 @@ async fn a_rollback_during_the_generation_takes_the_candidate_away() {
     let stage = adopted_stage().await;
     assert_eq!(stage.watch().await, 1);
     stage.claude.answer_json(analysis_answer(&[]));
-    stage
-        .claude
-        .answer_json(edit_answer("Grown from the second."));
+    stage.claude.answer_json(edit_answer("Grown from the second."));
     stage.claude.answer_json(edit_answer("Another."));
     assert_eq!(stage.step().await, StateName::Generating);
     stage.operate(to(1)).await.expect("the rollback is taken");
@@ -256,18 +190,11 @@ async fn a_rollback_during_the_generation_takes_the_candidate_away() {
         StateName::Testing,
         "the generation ends before the rollback runs"
     );
-    assert_eq!(
-        versions_of(&stage, WAN).await,
-        [1, 2],
-        "nobody wants what grew from version 2"
-    );
+    assert_eq!(versions_of(&stage, WAN).await, [1, 2], "nobody wants what grew from version 2");
     assert_eq!(versions_of(&stage, NANO).await, [1, 2, 3]);
     assert_eq!(stage.work().await, Worked::Done(None));
     assert_eq!(stage.active_version(WAN).await, 1);
-    stage
-        .operate(refuse(&[]))
-        .await
-        .expect("the other is refused");
+    stage.operate(refuse(&[])).await.expect("the other is refused");
     let mut ends = outcome(&stage, 2).await;
     ends.sort();
     assert_eq!(ends, ended(&[(NANO, "refused"), (WAN, "superseded")]));
@@ -299,13 +226,7 @@ async fn a_rollback_during_the_test_ends_that_models_test_and_the_other_goes_on(
     let mut ends = outcome(&stage, 2).await;
     ends.sort();
     assert_eq!(ends, ended(&[(NANO, "adopted"), (WAN, "superseded")]));
-    assert_eq!(
-        (
-            stage.active_version(WAN).await,
-            stage.active_version(NANO).await
-        ),
-        (1, 3)
-    );
+    assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (1, 3));
     let (status, reason): (String, String) = sqlx::query_as(
         "SELECT status, reason FROM experiments WHERE cycle = 2 AND model_name = $1",
     )
@@ -313,10 +234,7 @@ async fn a_rollback_during_the_test_ends_that_models_test_and_the_other_goes_on(
     .fetch_one(stage.pool())
     .await
     .expect("the experiment reads");
-    assert_eq!(
-        (status.as_str(), reason.as_str()),
-        ("inconclusive", "superseded")
-    );
+    assert_eq!((status.as_str(), reason.as_str()), ("inconclusive", "superseded"));
 }
 
 #[tokio::test]
@@ -325,10 +243,7 @@ async fn a_version_number_is_never_used_again() {
     open_second_test(&stage).await;
     stage.operate(to(1)).await.expect("the rollback is taken");
     assert_eq!(stage.work().await, Worked::Done(None));
-    stage
-        .operate(Operation::Cancel)
-        .await
-        .expect("the cycle is cancelled");
+    stage.operate(Operation::Cancel).await.expect("the cycle is cancelled");
     stage.complete_tasks("third", 3, 7).await;
     assert_eq!(stage.watch().await, 1);
     stage.claude.answer_json(analysis_answer(&[]));
@@ -343,22 +258,14 @@ async fn a_version_number_is_never_used_again() {
 async fn a_rollback_while_deciding_drops_the_adoption() {
     let stage = adopted_stage().await;
     open_second_test(&stage).await;
-    stage
-        .play_test("second", |_, told| if told.version == 3 { 10 } else { 7 })
-        .await;
+    stage.play_test("second", |_, told| if told.version == 3 { 10 } else { 7 }).await;
     assert_eq!(stage.watch().await, 2);
     stage.operate(to(1)).await.expect("the rollback is taken");
     while stage.cycle().await.number == 2 {
         assert!(matches!(stage.work().await, Worked::Done(_)));
     }
     while stage.work().await != Worked::Idle {}
-    assert_eq!(
-        (
-            stage.active_version(WAN).await,
-            stage.active_version(NANO).await
-        ),
-        (1, 3)
-    );
+    assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (1, 3));
     assert!(!stage.read(WAN, RESEARCH).contains("unchanged"));
     let mut ends = outcome(&stage, 2).await;
     ends.sort();
@@ -373,32 +280,16 @@ async fn a_rollback_while_applying_runs_after_and_undoes_what_was_written() {
         "the first model's files are written already"
     );
     stage.operate(to(1)).await.expect("the rollback is taken");
-    assert_eq!(
-        stage.work().await,
-        Worked::Done(None),
-        "it runs in spite of the hold"
-    );
+    assert_eq!(stage.work().await, Worked::Done(None), "it runs in spite of the hold");
     assert!(!stage.read(WAN, RESEARCH).contains("unchanged"));
 
     fs::write(stage.file(NANO, RESEARCH), original).expect("the file can be put back");
-    stage
-        .operate(Operation::Retry)
-        .await
-        .expect("there is something to retry");
+    stage.operate(Operation::Retry).await.expect("there is something to retry");
     assert_eq!(stage.step().await, StateName::Applied);
-    assert_eq!(
-        (
-            stage.active_version(WAN).await,
-            stage.active_version(NANO).await
-        ),
-        (1, 2)
-    );
+    assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (1, 2));
     assert!(!stage.read(WAN, RESEARCH).contains("unchanged"));
     assert!(stage.read(NANO, RESEARCH).contains("Keep the logo."));
-    assert_eq!(
-        outcome(&stage, 1).await,
-        ended(&[(WAN, "superseded"), (NANO, "adopted")])
-    );
+    assert_eq!(outcome(&stage, 1).await, ended(&[(WAN, "superseded"), (NANO, "adopted")]));
 }
 
 #[tokio::test]
@@ -409,23 +300,14 @@ async fn a_failed_rollback_can_be_retried_when_its_cycle_is_long_over() {
     stage.operate(to(1)).await.expect("the rollback is taken");
     assert_eq!(
         stage.work().await,
-        Worked::Failed {
-            code: "config_conflict".to_owned(),
-            held: true
-        }
+        Worked::Failed { code: "config_conflict".to_owned(), held: true }
     );
-    stage
-        .operate(Operation::Cancel)
-        .await
-        .expect("the cycle ends");
+    stage.operate(Operation::Cancel).await.expect("the cycle ends");
     assert_eq!(stage.cycle().await.number, 3);
     assert_eq!(held_by(&stage).await, ["config_conflict"]);
 
     fs::write(stage.file(WAN, RESEARCH), original).expect("the file can be put back");
-    stage
-        .operate(Operation::Retry)
-        .await
-        .expect("there is something to retry");
+    stage.operate(Operation::Retry).await.expect("there is something to retry");
     assert_eq!(stage.work().await, Worked::Done(None));
     assert_eq!(stage.active_version(WAN).await, 1);
     assert_eq!(held_by(&stage).await, Vec::<String>::new());
@@ -435,28 +317,11 @@ async fn a_failed_rollback_can_be_retried_when_its_cycle_is_long_over() {
 async fn a_cancelled_cycle_keeps_its_window_consumed() {
     let stage = testing_stage().await;
     let holder = stage.assign("holder", WAN).await;
-    let done = stage
-        .operate(Operation::Cancel)
-        .await
-        .expect("the cycle is cancelled");
-    assert!(
-        done.said.contains("its window stays consumed"),
-        "{}",
-        done.said
-    );
-    assert_eq!(
-        outcome(&stage, 1).await,
-        ended(&[(WAN, "cancelled"), (NANO, "cancelled")])
-    );
-    assert_eq!(
-        (stage.cycle().await.number, stage.state().await),
-        (2, StateName::Collecting)
-    );
-    assert_eq!(
-        stage.watch().await,
-        0,
-        "the three tasks are not analysed twice"
-    );
+    let done = stage.operate(Operation::Cancel).await.expect("the cycle is cancelled");
+    assert!(done.said.contains("its window stays consumed"), "{}", done.said);
+    assert_eq!(outcome(&stage, 1).await, ended(&[(WAN, "cancelled"), (NANO, "cancelled")]));
+    assert_eq!((stage.cycle().await.number, stage.state().await), (2, StateName::Collecting));
+    assert_eq!(stage.watch().await, 0, "the three tasks are not analysed twice");
     let consumed: i64 =
         sqlx::query_scalar("SELECT count(*) FROM tasks WHERE analyzed_in_cycle = 1")
             .fetch_one(stage.pool())
@@ -470,67 +335,36 @@ async fn a_cancelled_cycle_keeps_its_window_consumed() {
 #[tokio::test]
 async fn a_cancel_while_applying_puts_back_what_was_written() {
     let (stage, original) = stopped_in_applying().await;
-    let done = stage
-        .operate(Operation::Cancel)
-        .await
-        .expect("the cancel is taken");
+    let done = stage.operate(Operation::Cancel).await.expect("the cancel is taken");
     assert_eq!(done.state, StateName::Reverting);
     let worked = stage.work().await;
-    assert_eq!(
-        worked,
-        Worked::Failed {
-            code: "config_conflict".to_owned(),
-            held: true
-        }
-    );
-    assert_eq!(
-        stage.read(NANO, RESEARCH),
-        "edited by hand",
-        "not even a revert overwrites it"
-    );
+    assert_eq!(worked, Worked::Failed { code: "config_conflict".to_owned(), held: true });
+    assert_eq!(stage.read(NANO, RESEARCH), "edited by hand", "not even a revert overwrites it");
 
     fs::write(stage.file(NANO, RESEARCH), &original).expect("the file can be put back");
-    stage
-        .operate(Operation::Retry)
-        .await
-        .expect("there is something to retry");
+    stage.operate(Operation::Retry).await.expect("there is something to retry");
     assert_eq!(stage.step().await, StateName::Cancelled);
-    assert_eq!(
-        (
-            stage.active_version(WAN).await,
-            stage.active_version(NANO).await
-        ),
-        (1, 1)
-    );
+    assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (1, 1));
     assert!(!stage.read(WAN, RESEARCH).contains("unchanged"));
     assert_eq!(stage.read(NANO, RESEARCH), original);
-    assert_eq!(
-        outcome(&stage, 1).await,
-        ended(&[(WAN, "cancelled"), (NANO, "cancelled")])
-    );
+    assert_eq!(outcome(&stage, 1).await, ended(&[(WAN, "cancelled"), (NANO, "cancelled")]));
     assert_eq!(held_by(&stage).await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_model_that_leaves_ends_retired_and_the_other_goes_on() {
     let stage = testing_stage().await;
-    let stage = stage
-        .restarted_with(|d| d.models.retain(|model| model.name.as_str() != WAN))
-        .await;
+    let stage = stage.restarted_with(|d| d.models.retain(|model| model.name.as_str() != WAN)).await;
     let submission = Submission {
         workflow_id: stage.id(),
         cycle: None,
         actor: "mathesis",
         reason: None,
-        what: What::Event(Event::ModelRetired {
-            model: WAN.to_owned(),
-        }),
+        what: What::Event(Event::ModelRetired { model: WAN.to_owned() }),
         completes: None,
         claims_next: false,
     };
-    let moved = advance(&stage.engine, submission)
-        .await
-        .expect("the cycle takes it");
+    let moved = advance(&stage.engine, submission).await.expect("the cycle takes it");
     assert!(matches!(moved, Advanced::Moved(_)));
     assert_eq!(stage.state().await, StateName::Testing);
     stage
@@ -549,15 +383,8 @@ async fn a_model_that_leaves_ends_retired_and_the_other_goes_on() {
     assert_eq!(stage.watch().await, 1);
     assert_eq!(stage.step().await, StateName::Applying);
     assert_eq!(stage.step().await, StateName::Applied);
-    assert_eq!(
-        outcome(&stage, 1).await,
-        ended(&[(WAN, "retired"), (NANO, "adopted")])
-    );
-    assert_eq!(
-        stage.backups(WAN),
-        Vec::<String>::new(),
-        "its files are left alone"
-    );
+    assert_eq!(outcome(&stage, 1).await, ended(&[(WAN, "retired"), (NANO, "adopted")]));
+    assert_eq!(stage.backups(WAN), Vec::<String>::new(), "its files are left alone");
 }
 
 #[tokio::test]
@@ -565,30 +392,17 @@ async fn a_model_that_joins_is_served_at_once_and_learns_from_the_next_cycle_on(
     let stage = testing_stage().await;
     let folder = stage.file("flux-kontext", "");
     fs::create_dir_all(&folder).expect("the folder can be made");
-    fs::write(
-        folder.join("activation.txt"),
-        "You enhance prompts for flux.\n",
-    )
-    .expect("the file can be written");
+    fs::write(folder.join("activation.txt"), "You enhance prompts for flux.\n")
+        .expect("the file can be written");
     fs::write(folder.join(RESEARCH), "# Flux\n\n## What works\nLight.\n")
         .expect("the file can be written");
     let stage = stage
-        .restarted_with(|d| {
-            d.models.push(Model {
-                name: "flux-kontext".parse().expect("a name"),
-            })
-        })
+        .restarted_with(|d| d.models.push(Model { name: "flux-kontext".parse().expect("a name") }))
         .await;
     let told = stage.assign("t", "flux-kontext").await;
     assert_eq!((told.version, told.arm), (1, None));
-    assert!(
-        stage.assign("t", WAN).await.arm.is_some(),
-        "the running test goes on"
-    );
-    stage
-        .operate(Operation::Cancel)
-        .await
-        .expect("the cycle is cancelled");
+    assert!(stage.assign("t", WAN).await.arm.is_some(), "the running test goes on");
+    stage.operate(Operation::Cancel).await.expect("the cycle is cancelled");
     stage.complete_tasks("next", 3, 7).await;
     assert_eq!(stage.watch().await, 1);
     stage.claude.answer_json(analysis_answer(&[]));
@@ -602,10 +416,7 @@ async fn a_model_that_joins_is_served_at_once_and_learns_from_the_next_cycle_on(
 
 #[tokio::test]
 async fn an_edited_definition_waits_for_the_next_cycle() {
-    let stage = Stage::builder()
-        .definition(|d| d.trigger.tasks = 3)
-        .build()
-        .await;
+    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
     stage.complete_tasks("early", 2, 7).await;
     let stage = stage
         .restarted_with(|d| {
@@ -613,20 +424,13 @@ async fn an_edited_definition_waits_for_the_next_cycle() {
             d.claude.analysis_max_tokens = 9_000;
         })
         .await;
-    assert_eq!(
-        stage.watch().await,
-        0,
-        "the running cycle still waits for three"
-    );
+    assert_eq!(stage.watch().await, 0, "the running cycle still waits for three");
     stage.complete_tasks("late", 1, 7).await;
     assert_eq!(stage.watch().await, 1);
     stage.claude.answer_json(analysis_answer(&[]));
     stage.step().await;
     assert_eq!(stage.claude.requests()[0].max_tokens, 16_000);
-    stage
-        .operate(Operation::Cancel)
-        .await
-        .expect("the cycle is cancelled");
+    stage.operate(Operation::Cancel).await.expect("the cycle is cancelled");
     assert_eq!(
         stage.work().await,
         Worked::Lost,
@@ -652,9 +456,7 @@ async fn asking(ask: ApprovalAsk) -> Stage {
 }
 
 fn refuse(models: &[&str]) -> Operation {
-    Operation::Refuse {
-        models: models.iter().map(|model| (*model).to_owned()).collect(),
-    }
+    Operation::Refuse { models: models.iter().map(|model| (*model).to_owned()).collect() }
 }
 
 #[tokio::test]
@@ -671,19 +473,10 @@ async fn refused_before_the_test_a_candidate_is_dropped_and_with_the_last_one_th
         (stage.state().await, held_by(&stage).await),
         (StateName::Testing, vec!["approval".to_owned()])
     );
-    let done = stage
-        .operate(refuse(&[]))
-        .await
-        .expect("the rest is refused");
+    let done = stage.operate(refuse(&[])).await.expect("the rest is refused");
     assert_eq!(done.state, StateName::Collecting);
-    assert_eq!(
-        stage.cycle_number(1).await.snapshot.state.name(),
-        StateName::Rejected
-    );
-    assert_eq!(
-        outcome(&stage, 1).await,
-        ended(&[(WAN, "refused"), (NANO, "refused")])
-    );
+    assert_eq!(stage.cycle_number(1).await.snapshot.state.name(), StateName::Rejected);
+    assert_eq!(outcome(&stage, 1).await, ended(&[(WAN, "refused"), (NANO, "refused")]));
     assert_eq!(held_by(&stage).await, Vec::<String>::new());
 }
 
@@ -694,29 +487,15 @@ async fn refused_before_it_serves_an_adoption_is_not_carried_out() {
     assert_eq!(held_by(&stage).await, ["approval"]);
     assert_eq!(stage.work().await, Worked::Idle, "it waits for the word");
     stage.operate(refuse(&[WAN])).await.expect("one is refused");
-    stage
-        .operate(Operation::Approve)
-        .await
-        .expect("the other is approved");
+    stage.operate(Operation::Approve).await.expect("the other is approved");
     assert_eq!(stage.step().await, StateName::Applying);
     assert_eq!(stage.step().await, StateName::Applied);
-    assert_eq!(
-        outcome(&stage, 1).await,
-        ended(&[(WAN, "refused"), (NANO, "adopted")])
-    );
-    assert_eq!(
-        (
-            stage.active_version(WAN).await,
-            stage.active_version(NANO).await
-        ),
-        (1, 2)
-    );
+    assert_eq!(outcome(&stage, 1).await, ended(&[(WAN, "refused"), (NANO, "adopted")]));
+    assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (1, 2));
 }
 
 async fn look_at_files(stage: &Stage) {
-    reconcile(&stage.engine, &stage.workflow)
-        .await
-        .expect("the folder is looked at");
+    reconcile(&stage.engine, &stage.workflow).await.expect("the folder is looked at");
 }
 
 #[tokio::test]
@@ -726,16 +505,9 @@ async fn missing_files_are_written_again() {
     fs::remove_dir_all(stage.folder.path().join("config")).expect("the folder can be removed");
     look_at_files(&stage).await;
     assert_eq!(stage.read(WAN, RESEARCH), second);
-    assert_eq!(
-        stage.backups(WAN),
-        Vec::<String>::new(),
-        "there was nothing to keep"
-    );
+    assert_eq!(stage.backups(WAN), Vec::<String>::new(), "there was nothing to keep");
     let change = last_change(&stage).await;
-    assert_eq!(
-        (change.kind.as_str(), change.to_version, change.backup_path),
-        ("repair", 2, None)
-    );
+    assert_eq!((change.kind.as_str(), change.to_version, change.backup_path), ("repair", 2, None));
     assert_eq!(held_by(&stage).await, Vec::<String>::new());
 }
 
@@ -794,11 +566,7 @@ async fn a_hand_edit_during_a_test_holds_everything_until_the_file_is_put_back()
     look_at_files(&stage).await;
     assert_eq!(held_by(&stage).await, ["config_conflict"], "said once");
     assert_eq!(stage.read(WAN, RESEARCH), "edited by hand");
-    assert_eq!(
-        stage.assign("late", WAN).await.arm,
-        None,
-        "nothing is dealt"
-    );
+    assert_eq!(stage.assign("late", WAN).await.arm, None, "nothing is dealt");
     assert_eq!(stage.assign("t-1", WAN).await, holder);
     let said = stage.status().await;
     assert!(said.sentence.contains("research.md"), "{}", said.sentence);
@@ -822,11 +590,7 @@ async fn a_repair_that_died_half_way_is_done_again() {
     // As if the new files were in place, and the process died before it wrote the marker.
     fs::write(stage.file(WAN, ".mathesis.json"), marker).expect("the marker can be written");
     look_at_files(&stage).await;
-    assert_eq!(
-        held_by(&stage).await,
-        Vec::<String>::new(),
-        "that is nobody's edit"
-    );
+    assert_eq!(held_by(&stage).await, Vec::<String>::new(), "that is nobody's edit");
     let marker = fs::read_to_string(stage.file(WAN, ".mathesis.json")).expect("the marker reads");
     assert!(marker.contains("\"version\": 1"), "{marker}");
     assert_ne!(stage.read(WAN, RESEARCH), second);
@@ -839,9 +603,7 @@ async fn an_apply_that_died_between_its_files_and_its_checkpoint_is_done_again_w
     adopt_all(&stage, "t").await;
     assert_eq!(stage.step().await, StateName::Applying);
 
-    let mut other = sqlx::PgConnection::connect(&stage.url)
-        .await
-        .expect("a connection");
+    let mut other = sqlx::PgConnection::connect(&stage.url).await.expect("a connection");
     let mut lock = other.begin().await.expect("a transaction");
     sqlx::query("SELECT FROM cycles WHERE ended_at IS NULL FOR UPDATE")
         .fetch_one(&mut *lock)
@@ -868,12 +630,7 @@ async fn an_apply_that_died_between_its_files_and_its_checkpoint_is_done_again_w
         .expect("the changes read")
         .into_iter()
         .filter(|change| change.kind == "apply")
-        .map(|change| {
-            (
-                change.status,
-                change.backup_path.expect("the backup is on record"),
-            )
-        })
+        .map(|change| (change.status, change.backup_path.expect("the backup is on record")))
         .collect();
     assert_eq!(finished.len(), 2);
     for (status, backup) in finished {

@@ -53,18 +53,10 @@ impl Place {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows/image-editing");
         let workflow = place.path("workflows/image-editing");
         fs::create_dir_all(workflow.join("prompts")).unwrap();
-        fs::copy(
-            shipped.join("workflow.toml"),
-            workflow.join("workflow.toml"),
-        )
-        .unwrap();
+        fs::copy(shipped.join("workflow.toml"), workflow.join("workflow.toml")).unwrap();
         for prompt in fs::read_dir(shipped.join("prompts")).unwrap() {
             let prompt = prompt.unwrap();
-            fs::copy(
-                prompt.path(),
-                workflow.join("prompts").join(prompt.file_name()),
-            )
-            .unwrap();
+            fs::copy(prompt.path(), workflow.join("prompts").join(prompt.file_name())).unwrap();
         }
         for model in MODELS {
             let folder = place.path("config/deep_research").join(model);
@@ -106,10 +98,7 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str]) -> Said {
-        self.command(arguments)
-            .output()
-            .expect("the program runs")
-            .into()
+        self.command(arguments).output().expect("the program runs").into()
     }
 
     /// Runs a command that is to fail, and gives its exit code and its words.
@@ -120,9 +109,7 @@ impl Place {
     }
 
     fn waiting(&self) -> i64 {
-        self.run(&["cycle", "show", "--json"]).json()["tasks_waiting"]
-            .as_i64()
-            .unwrap()
+        self.run(&["cycle", "show", "--json"]).json()["tasks_waiting"].as_i64().unwrap()
     }
 }
 
@@ -141,31 +128,17 @@ impl Serving {
             .spawn()
             .expect("the program runs");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line
-            .split("http://")
-            .nth(1)
-            .and_then(|rest| rest.split(' ').next());
-        let address = address
-            .unwrap_or_else(|| panic!("no address in {line:?}"))
-            .to_owned();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("no address in {line:?}")).to_owned();
         Self { child, address }
     }
 
     fn stop(mut self, signal: &str) -> i32 {
         let pid = self.child.id().to_string();
-        let sent = Command::new("kill")
-            .args([&format!("-{signal}"), &pid])
-            .status()
-            .unwrap();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap();
         assert!(sent.success());
-        self.child
-            .wait()
-            .unwrap()
-            .code()
-            .expect("an exit code and no signal")
+        self.child.wait().unwrap().code().expect("an exit code and no signal")
     }
 }
 
@@ -187,17 +160,11 @@ async fn a_server_is_steered_from_beside_it_and_ends_in_order() {
     assert!(server.address.starts_with("127.0.0.1:"));
 
     let shown = place.run(&["cycle", "show", "--json"]).json();
-    assert_eq!(
-        (&shown["cycle"], &shown["state"]),
-        (&json!(1), &json!("collecting"))
-    );
+    assert_eq!((&shown["cycle"], &shown["state"]), (&json!(1), &json!("collecting")));
     let paused = place.run(&["cycle", "pause", "--reason", "lunch"]);
     assert_eq!(
         (paused.code, paused.out.as_str()),
-        (
-            0,
-            "Cycle 1 is paused; what runs will finish, nothing new starts.\n"
-        )
+        (0, "Cycle 1 is paused; what runs will finish, nothing new starts.\n")
     );
     let held = place.run(&["cycle", "show", "--json"]).json();
     assert_eq!(
@@ -224,9 +191,7 @@ async fn a_start_that_cannot_be_says_why_and_leaves_nothing_behind() {
     let said = place.run(&["serve", "--port", &port]);
     assert_eq!(said.code, 1);
     assert!(
-        said.err.contains(&format!(
-            "port {port} on 127.0.0.1 is in use by another program"
-        )),
+        said.err.contains(&format!("port {port} on 127.0.0.1 is in use by another program")),
         "{}",
         said.err
     );
@@ -234,8 +199,7 @@ async fn a_start_that_cannot_be_says_why_and_leaves_nothing_behind() {
     let said = place.run(&["serve", "--bind", "0.0.0.0"]);
     assert_eq!(said.code, 4);
     assert!(
-        said.err
-            .contains("no key exists, so Mathesis listens on loopback only"),
+        said.err.contains("no key exists, so Mathesis listens on loopback only"),
         "{}",
         said.err
     );
@@ -244,8 +208,7 @@ async fn a_start_that_cannot_be_says_why_and_leaves_nothing_behind() {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(
         &file,
-        text.replace("\ntasks = 50", "\ntasks = 0")
-            .replace("per_arm = 10", "per_am = 10"),
+        text.replace("\ntasks = 50", "\ntasks = 0").replace("per_arm = 10", "per_am = 10"),
     )
     .unwrap();
     let said = place.run(&["serve"]);
@@ -277,21 +240,12 @@ async fn exit_codes_tell_failures_apart() {
         place.refused(&["version", "rollback", "nano-banana", "1"]),
         "4 mathesis: version 1 of nano-banana is active already. Nothing was changed"
     );
-    assert_eq!(
-        place.run(&["version", "rollback", "nano-banana", "7"]).code,
-        3
-    );
-    let nowhere = [
-        "--database-url",
-        "postgres://u:hush@127.0.0.1:1/x",
-        "cycle",
-        "show",
-    ];
+    assert_eq!(place.run(&["version", "rollback", "nano-banana", "7"]).code, 3);
+    let nowhere = ["--database-url", "postgres://u:hush@127.0.0.1:1/x", "cycle", "show"];
     let said = place.run(&nowhere);
     assert_eq!(said.code, 5);
     assert!(
-        said.err
-            .contains("postgres://127.0.0.1:1/x could not be reached")
+        said.err.contains("postgres://127.0.0.1:1/x could not be reached")
             && !said.err.contains("hush"),
         "{}",
         said.err
@@ -301,35 +255,20 @@ async fn exit_codes_tell_failures_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn imported_history_counts_once_and_opens_no_analysis() {
     let place = Place::registered().await;
-    let tasks: Vec<Value> = (0..60)
-        .map(|task| completed(&format!("old-{task}")))
-        .collect();
+    let tasks: Vec<Value> = (0..60).map(|task| completed(&format!("old-{task}"))).collect();
     place.write("old.ndjson", &tasks);
 
     let first = place.run(&["import", "old.ndjson", "--json"]);
-    assert_eq!(
-        first.json(),
-        json!({"lines": 60, "accepted": 60, "duplicate": 0, "rejected": 0})
-    );
+    assert_eq!(first.json(), json!({"lines": 60, "accepted": 60, "duplicate": 0, "rejected": 0}));
     let again = place.run(&["import", "old.ndjson", "--json"]);
-    assert_eq!(
-        again.json(),
-        json!({"lines": 60, "accepted": 0, "duplicate": 60, "rejected": 0})
-    );
+    assert_eq!(again.json(), json!({"lines": 60, "accepted": 0, "duplicate": 60, "rejected": 0}));
     assert_eq!(place.waiting(), 0);
 
     let exported = place.run(&["export"]);
-    let tasks: Vec<Value> = exported
-        .out
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let tasks: Vec<Value> =
+        exported.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(tasks.len(), 60);
-    assert!(
-        tasks
-            .iter()
-            .all(|task| task["analyzed_in_cycle"] == json!(0))
-    );
+    assert!(tasks.iter().all(|task| task["analyzed_in_cycle"] == json!(0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,15 +279,7 @@ async fn a_run_that_was_logged_live_still_counts_after_its_history_is_imported()
     assert_eq!(place.run(&["import", "live.ndjson", "--learn"]).code, 0);
     assert_eq!(place.waiting(), 1);
 
-    place.write(
-        "all.ndjson",
-        &[
-            started,
-            completed("live"),
-            completed("learnt"),
-            completed("old"),
-        ],
-    );
+    place.write("all.ndjson", &[started, completed("live"), completed("learnt"), completed("old")]);
     assert_eq!(place.run(&["import", "all.ndjson"]).code, 0);
     assert_eq!(place.waiting(), 2, "live and learnt, not old");
 }
@@ -375,11 +306,7 @@ async fn lines_that_are_no_events_are_named_and_the_others_are_stored() {
     let said = Said::from(child.wait_with_output().unwrap());
     assert_eq!(said.code, 1);
     assert_eq!(said.out, "4 events: 2 new, 0 known already, 2 rejected.\n");
-    let lines: Vec<&str> = said
-        .err
-        .lines()
-        .map(|line| line.split(": ").next().unwrap())
-        .collect();
+    let lines: Vec<&str> = said.err.lines().map(|line| line.split(": ").next().unwrap()).collect();
     assert_eq!(lines, ["line 3", "line 5"]);
     assert_eq!(place.waiting(), 2);
 }
@@ -393,10 +320,7 @@ async fn a_key_is_shown_once_and_opens_the_server_to_others() {
     let listed = place.run(&["key", "list", "--json"]);
     assert!(!listed.out.contains(made.out.trim()));
     assert_eq!(listed.json()[0]["created_by"], json!("eleni"));
-    assert_eq!(
-        place.run(&["key", "create", "ops", "--role", "read"]).code,
-        4
-    );
+    assert_eq!(place.run(&["key", "create", "ops", "--role", "read"]).code, 4);
     assert_eq!(place.run(&["key", "revoke", "ops"]).code, 0);
     assert_eq!(place.run(&["key", "revoke", "ops"]).code, 3);
 }
@@ -405,20 +329,12 @@ async fn a_key_is_shown_once_and_opens_the_server_to_others() {
 async fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let place = Place::registered().await;
     assert_eq!(place.run(&["doctor"]).code, 0);
-    fs::write(
-        place.path("config/deep_research/nano-banana/activation.txt"),
-        "Mine.\n",
-    )
-    .unwrap();
+    fs::write(place.path("config/deep_research/nano-banana/activation.txt"), "Mine.\n").unwrap();
     let sick = place.run(&["doctor", "--json"]);
     assert_eq!(sick.code, 1);
     let findings = sick.json();
-    let wrong: Vec<&Value> = findings
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|finding| finding["health"] == "bad")
-        .collect();
+    let wrong: Vec<&Value> =
+        findings.as_array().unwrap().iter().filter(|finding| finding["health"] == "bad").collect();
     assert_eq!(wrong.len(), 1);
     assert_eq!(wrong[0]["check"], "files of nano-banana");
     assert_eq!(place.run(&["files", "status"]).code, 1);

@@ -154,7 +154,10 @@ fn a_month_at_25_tasks_a_day_stays_within_the_budget() {
     for (tasks_a_day, cycles) in [(10, 4), (25, 10), (80, 30)] {
         // A cycle takes 50 tasks to its trigger and about 20 through its test, which count towards the
         // next trigger.
-        println!("{tasks_a_day} tasks a day: about {cycles} cycles, {} USD a month", cycle_usd * Decimal::from(cycles));
+        println!(
+            "{tasks_a_day} tasks a day: about {cycles} cycles, {} USD a month",
+            cycle_usd * Decimal::from(cycles)
+        );
     }
     let month = cycle_usd * Decimal::from(10);
     let budget = definition.claude.budget_usd_per_month;

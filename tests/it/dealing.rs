@@ -67,9 +67,7 @@ async fn deck(stage: &Stage, model: &str) -> Vec<Slot> {
 /// State and score of the slot that a task holds; none when it holds none.
 async fn held(stage: &Stage, task: &str) -> Option<(String, Option<i32>)> {
     let deck = deck(stage, WAN).await;
-    let slot = deck
-        .into_iter()
-        .find(|slot| slot.clickup_task_id.as_deref() == Some(task))?;
+    let slot = deck.into_iter().find(|slot| slot.clickup_task_id.as_deref() == Some(task))?;
     Some((slot.state, slot.score))
 }
 
@@ -98,12 +96,7 @@ async fn play(
     score: impl Fn(&Assignment) -> i64,
 ) -> Assignment {
     let told = stage.assign(task, model).await;
-    stage
-        .log(vec![
-            enhanced(task, model, told.version),
-            scored(task, model, score(&told)),
-        ])
-        .await;
+    stage.log(vec![enhanced(task, model, told.version), scored(task, model, score(&told))]).await;
     told
 }
 
@@ -129,11 +122,7 @@ async fn the_first_call_deals_and_every_other_call_repeats_it() {
     assert_eq!((first.cycle, first.arm.is_some()), (Some(1), true));
     assert_eq!(stage.assign("a", WAN).await, first);
     assert_eq!(stage.another().await.assign("a", WAN).await, first);
-    let dealt = deck(&stage, WAN)
-        .await
-        .iter()
-        .filter(|slot| slot.state == "dealt")
-        .count();
+    let dealt = deck(&stage, WAN).await.iter().filter(|slot| slot.state == "dealt").count();
     assert_eq!(dealt, 1);
 }
 
@@ -144,11 +133,7 @@ async fn a_deck_is_ten_and_ten_in_blocks_of_four() {
         let deck = deck(&stage, model).await;
         assert_eq!(deck.len(), 20);
         for (number, block) in (1..).zip(deck.chunks(4)) {
-            assert!(
-                block
-                    .iter()
-                    .all(|slot| slot.block == number && slot.state == "open")
-            );
+            assert!(block.iter().all(|slot| slot.block == number && slot.state == "open"));
             assert_eq!(block.iter().filter(|slot| slot.arm == "control").count(), 2);
         }
     }
@@ -167,23 +152,12 @@ async fn twenty_tasks_get_the_deck_in_order_and_the_next_one_the_active_version(
     for n in 1..=20 {
         told.push(stage.assign(&format!("t{n}"), WAN).await);
     }
-    let arms: Vec<String> = told
-        .iter()
-        .filter_map(|told| told.arm)
-        .map(|arm| arm.as_str().to_owned())
-        .collect();
-    let dealt: Vec<String> = deck(&stage, WAN)
-        .await
-        .into_iter()
-        .map(|slot| slot.arm)
-        .collect();
+    let arms: Vec<String> =
+        told.iter().filter_map(|told| told.arm).map(|arm| arm.as_str().to_owned()).collect();
+    let dealt: Vec<String> = deck(&stage, WAN).await.into_iter().map(|slot| slot.arm).collect();
     assert_eq!(arms, dealt);
     assert!(told.iter().all(|told| told.version
-        == if told.arm.is_some_and(|arm| arm.as_str() == "candidate") {
-            2
-        } else {
-            1
-        }));
+        == if told.arm.is_some_and(|arm| arm.as_str() == "candidate") { 2 } else { 1 }));
     let next = stage.assign("t21", WAN).await;
     assert_eq!((next.version, next.arm, next.cycle), (1, None, None));
 }
@@ -199,34 +173,18 @@ async fn a_run_that_has_begun_already_gets_no_slot() {
         "it has not begun with the other model"
     );
     stage
-        .log(vec![
-            json!({ "type": "task_started", "task_id": "early", "original_prompt": "p" }),
-        ])
+        .log(vec![json!({ "type": "task_started", "task_id": "early", "original_prompt": "p" })])
         .await;
-    assert!(
-        stage.assign("early", WAN).await.arm.is_some(),
-        "starting the task is no attempt"
-    );
+    assert!(stage.assign("early", WAN).await.arm.is_some(), "starting the task is no attempt");
 }
 
 #[tokio::test]
 async fn another_run_of_the_same_task_is_another_key() {
     let stage = testing_stage().await;
     stage.assign("a", WAN).await;
-    let second = stage
-        .assigner
-        .assign(&stage.workflow, "a", "2", WAN)
-        .await
-        .expect("an answer");
+    let second = stage.assigner.assign(&stage.workflow, "a", "2", WAN).await.expect("an answer");
     assert!(second.arm.is_some());
-    assert_eq!(
-        deck(&stage, WAN)
-            .await
-            .iter()
-            .filter(|slot| slot.state == "dealt")
-            .count(),
-        2
-    );
+    assert_eq!(deck(&stage, WAN).await.iter().filter(|slot| slot.state == "dealt").count(), 2);
 }
 
 #[tokio::test]
@@ -243,11 +201,7 @@ async fn after_the_test_holders_keep_their_answer_and_everybody_else_the_version
     assert_eq!(stage.watch().await, 2);
     assert_eq!(stage.step().await, StateName::Applying);
     assert_eq!(stage.step().await, StateName::Applied);
-    assert_eq!(
-        stage.assign("new", WAN).await.version,
-        2,
-        "the adopted version serves"
-    );
+    assert_eq!(stage.assign("new", WAN).await.version, 2, "the adopted version serves");
     for replica in [&stage, &stage.another().await] {
         assert_eq!(replica.assign("outsider", WAN).await, pinned);
         for (task, told) in &holders {
@@ -258,10 +212,7 @@ async fn after_the_test_holders_keep_their_answer_and_everybody_else_the_version
 
 #[tokio::test]
 async fn a_pin_from_before_the_test_holds_through_it_and_through_a_restart() {
-    let stage = Stage::builder()
-        .definition(|d| d.trigger.tasks = 3)
-        .build()
-        .await;
+    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
     let pinned = stage.assign("early", WAN).await;
     assert_eq!((pinned.version, pinned.arm), (1, None));
     stage.open_test().await;
@@ -270,42 +221,20 @@ async fn a_pin_from_before_the_test_holds_through_it_and_through_a_restart() {
         pinned,
         "a pin still waiting to be written holds, too"
     );
-    stage
-        .assigner
-        .write_pins()
-        .await
-        .expect("the pins are written");
+    stage.assigner.write_pins().await.expect("the pins are written");
     assert_eq!(stage.another().await.assign("early", WAN).await, pinned);
-    assert!(
-        deck(&stage, WAN)
-            .await
-            .iter()
-            .all(|slot| slot.state == "open")
-    );
+    assert!(deck(&stage, WAN).await.iter().all(|slot| slot.state == "open"));
 }
 
 #[tokio::test]
 async fn looking_up_deals_nothing() {
     let stage = testing_stage().await;
-    let seen = stage
-        .assigner
-        .look_up(&stage.workflow, "a", "", WAN)
-        .await
-        .expect("an answer");
+    let seen = stage.assigner.look_up(&stage.workflow, "a", "", WAN).await.expect("an answer");
     assert_eq!((seen.version, seen.arm), (1, None));
-    assert!(
-        deck(&stage, WAN)
-            .await
-            .iter()
-            .all(|slot| slot.state == "open")
-    );
+    assert!(deck(&stage, WAN).await.iter().all(|slot| slot.state == "open"));
     let told = stage.assign("a", WAN).await;
     assert!(told.arm.is_some(), "the look left no pin");
-    let seen = stage
-        .assigner
-        .look_up(&stage.workflow, "a", "", WAN)
-        .await
-        .expect("an answer");
+    let seen = stage.assigner.look_up(&stage.workflow, "a", "", WAN).await.expect("an answer");
     assert_eq!(seen, told);
 }
 
@@ -315,17 +244,10 @@ async fn an_unknown_model_and_an_impossible_id_are_told() {
     let ask = |task: &'static str, model: &'static str| {
         let stage = &stage;
         async move {
-            stage
-                .assigner
-                .assign(&stage.workflow, task, "", model)
-                .await
-                .expect_err("a refusal")
+            stage.assigner.assign(&stage.workflow, task, "", model).await.expect_err("a refusal")
         }
     };
-    assert!(matches!(
-        ask("a", "flux-9").await,
-        AssignError::UnknownModel { .. }
-    ));
+    assert!(matches!(ask("a", "flux-9").await, AssignError::UnknownModel { .. }));
     insta::assert_snapshot!(ask("a", "flux-9").await, @r#"workflow image-editing has no model "flux-9"; it is logged as observed, and there is no version to ask for"#);
     insta::assert_snapshot!(ask("", WAN).await, @"the task id is empty");
     insta::assert_snapshot!(ask("a\0", WAN).await, @"the task id is holding a NUL character");
@@ -335,12 +257,7 @@ async fn an_unknown_model_and_an_impossible_id_are_told() {
 async fn a_score_counts_only_under_the_version_of_its_slot() {
     let stage = testing_stage().await;
     let told = stage.assign("a", WAN).await;
-    stage
-        .log(vec![
-            enhanced("a", WAN, 3 - told.version),
-            scored("a", WAN, 9),
-        ])
-        .await;
+    stage.log(vec![enhanced("a", WAN, 3 - told.version), scored("a", WAN, 9)]).await;
     stage.watch().await;
     assert_eq!(held(&stage, "a").await, is("dealt", None));
     stage.clock.advance(Duration::hours(7));
@@ -365,16 +282,11 @@ async fn a_score_without_a_named_version_waits_for_the_name() {
 async fn the_first_iterations_score_is_the_one() {
     let stage = testing_stage().await;
     let told = stage.assign("a", WAN).await;
-    let second = [
-        again(enhanced("a", WAN, told.version), 2),
-        again(scored("a", WAN, 9), 2),
-    ];
+    let second = [again(enhanced("a", WAN, told.version), 2), again(scored("a", WAN, 9), 2)];
     stage.log(second.to_vec()).await;
     stage.watch().await;
     assert_eq!(held(&stage, "a").await, is("dealt", None));
-    stage
-        .log(vec![enhanced("a", WAN, told.version), scored("a", WAN, 4)])
-        .await;
+    stage.log(vec![enhanced("a", WAN, told.version), scored("a", WAN, 4)]).await;
     stage.watch().await;
     assert_eq!(held(&stage, "a").await, is("scored", Some(4)));
 }
@@ -385,9 +297,7 @@ async fn a_score_may_be_written_with_a_point() {
     let told = stage.assign("a", WAN).await;
     let mut score = scored("a", WAN, 8);
     score["score"] = json!(8.0);
-    stage
-        .log(vec![enhanced("a", WAN, told.version), score])
-        .await;
+    stage.log(vec![enhanced("a", WAN, told.version), score]).await;
     stage.watch().await;
     assert_eq!(held(&stage, "a").await, is("scored", Some(8)));
 }
@@ -398,41 +308,20 @@ async fn a_silent_holder_loses_its_slot_after_six_hours_and_its_late_score_never
     let told = stage.assign("slow", WAN).await;
     stage.clock.advance(Duration::hours(6));
     stage.watch().await;
-    assert_eq!(
-        held(&stage, "slow").await,
-        is("dealt", None),
-        "six hours are allowed"
-    );
+    assert_eq!(held(&stage, "slow").await, is("dealt", None), "six hours are allowed");
     stage.clock.advance(Duration::seconds(1));
     stage.watch().await;
     assert_eq!(held(&stage, "slow").await, None);
-    assert_eq!(
-        stage.assign("slow", WAN).await,
-        told,
-        "it keeps its arm all the same"
-    );
+    assert_eq!(stage.assign("slow", WAN).await, told, "it keeps its arm all the same");
 
     let next = stage.assign("next", WAN).await;
     assert_eq!(next.arm, told.arm, "dealt again in the same arm");
-    stage
-        .log(vec![
-            enhanced("slow", WAN, told.version),
-            scored("slow", WAN, 1),
-        ])
-        .await;
-    stage
-        .log(vec![
-            enhanced("next", WAN, next.version),
-            scored("next", WAN, 8),
-        ])
-        .await;
+    stage.log(vec![enhanced("slow", WAN, told.version), scored("slow", WAN, 1)]).await;
+    stage.log(vec![enhanced("next", WAN, next.version), scored("next", WAN, 8)]).await;
     stage.watch().await;
     assert_eq!(held(&stage, "next").await, is("scored", Some(8)));
     assert_eq!(held(&stage, "slow").await, None);
-    assert_eq!(
-        lost(&stage, "slow").await,
-        (Some("timed_out".to_owned()), Some(1))
-    );
+    assert_eq!(lost(&stage, "slow").await, (Some("timed_out".to_owned()), Some(1)));
 }
 
 /// What an error does to the slot of its task.
@@ -441,42 +330,12 @@ async fn only_the_prompts_own_failure_at_the_first_iteration_scores_zero() {
     let zero = is("scored", Some(0));
     let waits = is("dealt", None);
     let rows = [
-        (
-            "prompt",
-            failed("prompt", Some(WAN), Some("prompt")),
-            zero,
-            None,
-        ),
-        (
-            "infra",
-            failed("infra", Some(WAN), Some("infrastructure")),
-            None,
-            Some("infrastructure"),
-        ),
-        (
-            "nobody",
-            failed("nobody", Some(WAN), None),
-            None,
-            Some("infrastructure"),
-        ),
-        (
-            "second",
-            again(failed("second", Some(WAN), Some("prompt")), 2),
-            waits.clone(),
-            None,
-        ),
-        (
-            "run",
-            failed("run", None, Some("prompt")),
-            None,
-            Some("run_failed"),
-        ),
-        (
-            "other",
-            failed("other", Some(NANO), Some("prompt")),
-            waits,
-            None,
-        ),
+        ("prompt", failed("prompt", Some(WAN), Some("prompt")), zero, None),
+        ("infra", failed("infra", Some(WAN), Some("infrastructure")), None, Some("infrastructure")),
+        ("nobody", failed("nobody", Some(WAN), None), None, Some("infrastructure")),
+        ("second", again(failed("second", Some(WAN), Some("prompt")), 2), waits.clone(), None),
+        ("run", failed("run", None, Some("prompt")), None, Some("run_failed")),
+        ("other", failed("other", Some(NANO), Some("prompt")), waits, None),
     ];
     let stage = testing_stage().await;
     for (task, error, _, _) in &rows {
@@ -523,15 +382,9 @@ async fn a_model_is_dealt_again_six_times_and_then_a_slot_stays_empty() {
     for n in 1..=9 {
         let task = format!("broken-{n}");
         stage.assign(&task, WAN).await;
-        stage
-            .log(vec![failed(&task, Some(WAN), Some("infrastructure"))])
-            .await;
+        stage.log(vec![failed(&task, Some(WAN), Some("infrastructure"))]).await;
         stage.watch().await;
-        let missing = deck(&stage, WAN)
-            .await
-            .iter()
-            .filter(|slot| slot.state == "missing")
-            .count();
+        let missing = deck(&stage, WAN).await.iter().filter(|slot| slot.state == "missing").count();
         assert_eq!(missing, if n <= 6 { 0 } else { n - 6 }, "after {n} losses");
     }
     let rows = experiments::of_cycle(
@@ -541,14 +394,8 @@ async fn a_model_is_dealt_again_six_times_and_then_a_slot_stays_empty() {
     )
     .await
     .expect("the experiments read");
-    let wan = rows
-        .iter()
-        .find(|row| row.model_name == WAN)
-        .expect("its experiment");
-    assert_eq!(
-        (wan.deals_again, wan.missed_control + wan.missed_candidate),
-        (6, 9)
-    );
+    let wan = rows.iter().find(|row| row.model_name == WAN).expect("its experiment");
+    assert_eq!((wan.deals_again, wan.missed_control + wan.missed_candidate), (6, 9));
 }
 
 #[tokio::test]
@@ -571,10 +418,7 @@ async fn fewer_than_eight_scores_in_an_arm_decide_nothing() {
             stage.log(vec![failed(&task, Some(WAN), None)]).await;
         } else {
             stage
-                .log(vec![
-                    enhanced(&task, WAN, told.version),
-                    scored(&task, WAN, better(&told)),
-                ])
+                .log(vec![enhanced(&task, WAN, told.version), scored(&task, WAN, better(&told))])
                 .await;
         }
     }
@@ -595,26 +439,18 @@ async fn scores_missed_by_one_arm_only_decide_nothing() {
         let told = stage.assign(&task, WAN).await;
         if told.version == 2 && broken < 8 {
             broken += 1;
-            stage
-                .log(vec![failed(&task, Some(WAN), Some("infrastructure"))])
-                .await;
+            stage.log(vec![failed(&task, Some(WAN), Some("infrastructure"))]).await;
             assert_eq!(stage.watch().await, 0);
         } else {
             stage
-                .log(vec![
-                    enhanced(&task, WAN, told.version),
-                    scored(&task, WAN, better(&told)),
-                ])
+                .log(vec![enhanced(&task, WAN, told.version), scored(&task, WAN, better(&told))])
                 .await;
         }
     }
     assert_eq!(stage.watch().await, 1);
     assert_eq!(
         verdict(&stage, WAN).await,
-        (
-            "inconclusive".to_owned(),
-            Some("uneven_missingness".to_owned())
-        )
+        ("inconclusive".to_owned(), Some("uneven_missingness".to_owned()))
     );
 }
 
@@ -626,30 +462,14 @@ async fn each_model_commits_at_its_own_look_and_what_it_counted_is_frozen() {
         play(&stage, &format!("t{n}"), WAN, better).await;
     }
     assert_eq!(stage.watch().await, 1);
-    assert_eq!(
-        stage.state().await,
-        StateName::Testing,
-        "the other model goes on"
-    );
-    assert_eq!(
-        verdict(&stage, WAN).await,
-        ("adopted".to_owned(), Some("improved".to_owned()))
-    );
+    assert_eq!(stage.state().await, StateName::Testing, "the other model goes on");
+    assert_eq!(verdict(&stage, WAN).await, ("adopted".to_owned(), Some("improved".to_owned())));
     assert_eq!(verdict(&stage, NANO).await, ("testing".to_owned(), None));
-    assert_eq!(
-        stage.active_version(WAN).await,
-        1,
-        "nothing is applied before all are decided"
-    );
+    assert_eq!(stage.active_version(WAN).await, 1, "nothing is applied before all are decided");
 
     let frozen = deck(&stage, WAN).await;
     assert!(frozen.iter().all(|slot| slot.frozen));
-    stage
-        .log(vec![
-            failed("t1", Some(WAN), Some("prompt")),
-            again(scored("t1", WAN, 0), 2),
-        ])
-        .await;
+    stage.log(vec![failed("t1", Some(WAN), Some("prompt")), again(scored("t1", WAN, 0), 2)]).await;
     stage.clock.advance(Duration::hours(7));
     assert_eq!(stage.watch().await, 0);
     assert_eq!(deck(&stage, WAN).await, frozen);
@@ -666,9 +486,7 @@ async fn a_test_ends_after_fourteen_days_and_the_old_version_stays() {
         holders.push((task.clone(), play(&stage, &task, WAN, better).await));
     }
     let waiting = stage.assign("t20", WAN).await;
-    stage
-        .clock
-        .advance(Duration::days(14) - Duration::seconds(1));
+    stage.clock.advance(Duration::days(14) - Duration::seconds(1));
     assert_eq!(stage.watch().await, 0);
     stage.clock.advance(Duration::seconds(1));
     assert_eq!(stage.watch().await, 1);
@@ -677,30 +495,12 @@ async fn a_test_ends_after_fourteen_days_and_the_old_version_stays() {
         ("inconclusive".to_owned(), Some("timed_out".to_owned()))
     );
     assert!(deck(&stage, WAN).await.iter().all(|slot| slot.frozen));
-    stage
-        .log(vec![
-            enhanced("t20", WAN, waiting.version),
-            scored("t20", WAN, 9),
-        ])
-        .await;
+    stage.log(vec![enhanced("t20", WAN, waiting.version), scored("t20", WAN, 9)]).await;
     stage.watch().await;
-    assert_eq!(
-        deck(&stage, WAN)
-            .await
-            .iter()
-            .filter(|slot| slot.state == "scored")
-            .count(),
-        19
-    );
+    assert_eq!(deck(&stage, WAN).await.iter().filter(|slot| slot.state == "scored").count(), 19);
     stage.clock.advance(Duration::hours(1));
-    run_due_schedules(&stage.engine, &stage.worker)
-        .await
-        .expect("the sweep runs");
-    assert_eq!(
-        lost(&stage, "t20").await,
-        (Some("timed_out".to_owned()), Some(9)),
-        "kept as late"
-    );
+    run_due_schedules(&stage.engine, &stage.worker).await.expect("the sweep runs");
+    assert_eq!(lost(&stage, "t20").await, (Some("timed_out".to_owned()), Some(9)), "kept as late");
     assert_eq!(stage.step().await, StateName::Rejected);
     assert_eq!(stage.active_version(WAN).await, 1);
     for replica in [&stage, &stage.another().await] {
@@ -755,24 +555,15 @@ async fn without(stage: &Stage, cycle: i64) -> Vec<(String, String)> {
 }
 
 fn of_both(reason: &str) -> Vec<(String, String)> {
-    [WAN, NANO]
-        .map(|model| (model.to_owned(), reason.to_owned()))
-        .to_vec()
+    [WAN, NANO].map(|model| (model.to_owned(), reason.to_owned())).to_vec()
 }
 
 #[tokio::test]
 async fn a_model_at_the_ceiling_gets_no_candidate() {
-    let stage = Stage::builder()
-        .definition(|d| d.trigger.tasks = 3)
-        .build()
-        .await;
+    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
     assert_eq!(generate(&stage, "top", 10, &[]).await, StateName::Rejected);
     assert_eq!(without(&stage, 1).await, of_both("at_ceiling"));
-    assert_eq!(
-        stage.claude.requests().len(),
-        1,
-        "no generation was paid for"
-    );
+    assert_eq!(stage.claude.requests().len(), 1, "no generation was paid for");
 }
 
 #[tokio::test]
@@ -785,34 +576,18 @@ async fn the_ceiling_can_be_switched_off() {
         .build()
         .await;
     let edits = [edit_answer("One."), edit_answer("Two.")];
-    assert_eq!(
-        generate(&stage, "top", 10, &edits).await,
-        StateName::Testing
-    );
+    assert_eq!(generate(&stage, "top", 10, &edits).await, StateName::Testing);
 }
 
 #[tokio::test]
 async fn nothing_proposed_for_any_model_ends_the_cycle() {
-    let stage = Stage::builder()
-        .definition(|d| d.trigger.tasks = 3)
-        .build()
-        .await;
+    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
     let state = generate(&stage, "t", 7, &[no_edit_answer(), no_edit_answer()]).await;
     assert_eq!(state, StateName::Rejected);
     assert_eq!(without(&stage, 1).await, of_both("nothing_proposed"));
     let ended = stage.cycle_number(1).await;
-    let outcome = ended
-        .snapshot
-        .state
-        .outcome()
-        .expect("it has ended")
-        .clone();
-    assert!(
-        outcome
-            .models
-            .iter()
-            .all(|model| model.result.as_str() == "no_candidate")
-    );
+    let outcome = ended.snapshot.state.outcome().expect("it has ended").clone();
+    assert!(outcome.models.iter().all(|model| model.result.as_str() == "no_candidate"));
     assert_eq!(stage.cycle().await.number, 2);
 }
 
@@ -826,15 +601,9 @@ async fn texts_that_were_tested_before_are_not_tested_again() {
     }
     assert_eq!(stage.watch().await, 2);
     assert_eq!(stage.step().await, StateName::Rejected);
-    let same = [
-        edit_answer("Name what must stay unchanged."),
-        edit_answer("Something else."),
-    ];
+    let same = [edit_answer("Name what must stay unchanged."), edit_answer("Something else.")];
     assert_eq!(generate(&stage, "next", 7, &same).await, StateName::Testing);
-    assert_eq!(
-        without(&stage, 2).await,
-        [(WAN.to_owned(), "tested_before".to_owned())]
-    );
+    assert_eq!(without(&stage, 2).await, [(WAN.to_owned(), "tested_before".to_owned())]);
     let tested: i32 =
         sqlx::query_scalar("SELECT candidate_version FROM experiments WHERE cycle = 2")
             .fetch_one(stage.pool())

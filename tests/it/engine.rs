@@ -79,7 +79,11 @@ async fn a_result_that_comes_after_a_rescue_leaves_exactly_one_of_everything() {
     assert_eq!(stage.number("SELECT count(*) FROM cycle_transitions").await, 2);
     assert_eq!(stage.number("SELECT count(*) FROM analyses").await, 1);
     assert_eq!(stage.number("SELECT count(*) FROM insights").await, 2);
-    assert_eq!(stage.number("SELECT count(*) FROM effects").await, 2, "the analysis and the generation");
+    assert_eq!(
+        stage.number("SELECT count(*) FROM effects").await,
+        2,
+        "the analysis and the generation"
+    );
     let analysis = &stage.effects(1).await[0];
     assert_eq!((analysis.status.as_str(), analysis.attempts), ("done", 2), "the lost try counts");
 }
@@ -94,7 +98,11 @@ async fn a_machine_that_vanished_keeps_its_claim_until_the_lease_is_over() {
     let replica = stage.another().await;
     assert_eq!(replica.rescue().await, 0, "its lock is held and its lease is good");
 
-    stage.by_hand("UPDATE effects SET lease_until = now() - interval '1 second' WHERE status = 'claimed'").await;
+    stage
+        .by_hand(
+            "UPDATE effects SET lease_until = now() - interval '1 second' WHERE status = 'claimed'",
+        )
+        .await;
     assert_eq!(replica.rescue().await, 1, "the lease is over, whatever the lock says");
     stage.claude.answer_json(analysis_answer(&[])).answer_json(analysis_answer(&[]));
     assert_eq!(replica.step().await, StateName::Generating);
@@ -128,7 +136,11 @@ async fn a_young_session_does_not_take_a_missing_lock_for_a_death() {
     assert_eq!(stage.watch().await, 1);
     let replica = stage.another().await;
     let mut young = replica.rescuer().trusting_locks_after(Duration::from_secs(3_600));
-    assert_eq!(young.look().await.expect("the rescuer looks"), 0, "the server may just have restarted");
+    assert_eq!(
+        young.look().await.expect("the rescuer looks"),
+        0,
+        "the server may just have restarted"
+    );
     assert_eq!(stage.another().await.rescue().await, 1, "an older session knows better");
 }
 
@@ -139,7 +151,11 @@ async fn renewing_keeps_a_claim_alive() {
     session.look().await.expect("it takes its lock");
     stage.complete_tasks("task", 50, 7).await;
     assert_eq!(stage.watch().await, 1);
-    stage.by_hand("UPDATE effects SET lease_until = now() - interval '1 second' WHERE status = 'claimed'").await;
+    stage
+        .by_hand(
+            "UPDATE effects SET lease_until = now() - interval '1 second' WHERE status = 'claimed'",
+        )
+        .await;
     let renewed = effects::renew(stage.pool(), stage.engine.worker_id, LEASE).await;
     assert_eq!(renewed.expect("the database answers"), 1);
     assert_eq!(stage.another().await.rescue().await, 0);
@@ -151,7 +167,8 @@ async fn a_shutdown_hands_its_effects_back_without_spending_a_try() {
     analysis_waits(&stage).await;
     let settings =
         EngineSettings { shutdown_grace: Duration::ZERO, ..stage.engine.settings.as_ref().clone() };
-    let leaving = Arc::new(Worker::new(Engine { settings: Arc::new(settings), ..stage.engine.clone() }));
+    let leaving =
+        Arc::new(Worker::new(Engine { settings: Arc::new(settings), ..stage.engine.clone() }));
     stage.claude.hold();
     let stop = CancellationToken::new();
     let running = tokio::spawn(leaving.run(stop.clone()));
@@ -215,7 +232,10 @@ async fn a_claim_passes_over_an_effect_that_another_worker_is_just_claiming() {
     let stage = Stage::new().await;
     analysis_waits(&stage).await;
     let mut other = stage.own_connection().await;
-    sqlx::raw_sql("BEGIN; SELECT FROM effects FOR UPDATE").execute(&mut other).await.expect("it is locked");
+    sqlx::raw_sql("BEGIN; SELECT FROM effects FOR UPDATE")
+        .execute(&mut other)
+        .await
+        .expect("it is locked");
     let passed = tokio::time::timeout(Duration::from_secs(5), claim(&stage, Uuid::now_v7())).await;
     assert!(passed.expect("it does not wait").is_none(), "nor does it claim a second time");
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.expect("it is free");
@@ -225,10 +245,17 @@ async fn a_claim_passes_over_an_effect_that_another_worker_is_just_claiming() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_claim_at_once_never_perform_the_same_effect() {
     let stage = Stage::new().await;
-    let replicas = [stage.another().await, stage.another().await, stage.another().await, stage.another().await];
+    let replicas = [
+        stage.another().await,
+        stage.another().await,
+        stage.another().await,
+        stage.another().await,
+    ];
     analysis_waits(&stage).await;
     stage.script_candidates("shared");
-    let claims = |worked: Vec<Worked>| worked.into_iter().filter(|one| *one != Worked::Idle).collect::<Vec<_>>();
+    let claims = |worked: Vec<Worked>| {
+        worked.into_iter().filter(|one| *one != Worked::Idle).collect::<Vec<_>>()
+    };
 
     let first = claims(join_all(replicas.iter().map(Stage::work)).await);
     assert_eq!(first, [Worked::Done(Some(StateName::Generating))]);

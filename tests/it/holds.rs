@@ -40,7 +40,11 @@ async fn a_pause_lets_the_running_effect_finish_and_starts_nothing_new() {
 
     stage.please(Operation::Resume).await;
     stage.claude.answer_json(no_edit_answer()).answer_json(no_edit_answer());
-    assert_eq!(stage.step().await, StateName::Rejected, "it goes on, and neither model gets a candidate");
+    assert_eq!(
+        stage.step().await,
+        StateName::Rejected,
+        "it goes on, and neither model gets a candidate"
+    );
 }
 
 #[tokio::test]
@@ -57,7 +61,8 @@ async fn a_pause_deals_nothing_while_dealt_tasks_keep_their_arm_and_score() {
     let run = crate::support::TaskRun::new("dealt", &[(WAN, dealt.version, 8)]);
     stage.log(run.events()).await;
     stage.watch().await;
-    let wan = stage.status().await.models.into_iter().find(|model| model.model == WAN).expect("tested");
+    let wan =
+        stage.status().await.models.into_iter().find(|model| model.model == WAN).expect("tested");
     assert_eq!(wan.scored.control + wan.scored.candidate, 1, "its score counts under the hold");
 
     stage.please(Operation::Resume).await;
@@ -113,7 +118,10 @@ async fn an_effect_that_failed_for_good_is_held_with_words_and_goes_on_by_retry(
     assert_eq!(stage.work().await, failed);
     let hold = stage.the_hold().await;
     assert_eq!((hold.kind.as_str(), hold.code.as_str()), ("effect_failed", "claude_bad_request"));
-    assert!(!hold.reason.is_empty() && hold.remedy.ends_with("Then `mathesis cycle retry`."), "{hold:?}");
+    assert!(
+        !hold.reason.is_empty() && hold.remedy.ends_with("Then `mathesis cycle retry`."),
+        "{hold:?}"
+    );
     assert_eq!(stage.work().await, Worked::Idle);
 
     stage.claude.answer_json(analysis_answer(&[]));
@@ -214,7 +222,10 @@ async fn a_spent_budget_holds_before_the_call_and_lifts_itself_when_the_month_tu
     analyzing(&stage).await;
     assert_eq!(stage.work().await, Worked::Failed { code: "budget_spent".to_owned(), held: true });
     assert_eq!(stage.the_hold().await.kind, "budget_spent");
-    assert!(stage.claude.requests().is_empty() && stage.calls(1).await.is_empty(), "nothing is billed");
+    assert!(
+        stage.claude.requests().is_empty() && stage.calls(1).await.is_empty(),
+        "nothing is billed"
+    );
     assert_eq!(stage.last_effect(1).await.attempts, 0, "and no try is spent");
 
     // December begins in Athens two hours before it does in UTC.
@@ -236,7 +247,8 @@ async fn a_raised_budget_goes_on_by_retry() {
     richer.claude.budget_usd_per_month = "15".parse().expect("a price");
     let folder = stage.folder.path().join(&richer.config_folder);
     let registry = &stage.engine.registry;
-    let registered = registry.register(&stage.store, richer, &folder, None, stage.engine.now()).await;
+    let registered =
+        registry.register(&stage.store, richer, &folder, None, stage.engine.now()).await;
     registered.expect("the edited workflow registers");
 
     stage.please(Operation::Retry).await;
@@ -247,7 +259,8 @@ async fn a_raised_budget_goes_on_by_retry() {
 #[tokio::test]
 async fn without_a_key_the_cycle_is_held_at_analyzing() {
     let stage = Stage::new().await;
-    let keyless = HttpClaude::new(ClaudeSettings::new("https://api.anthropic.com", None)).expect("a client");
+    let keyless =
+        HttpClaude::new(ClaudeSettings::new("https://api.anthropic.com", None)).expect("a client");
     let engine = Engine { claude: Arc::new(keyless), ..stage.engine.clone() };
     let worker = Worker::new(engine.clone());
     stage.complete_tasks("task", 50, 7).await;
@@ -276,7 +289,10 @@ async fn a_tests_fourteen_days_stand_still_while_it_is_held() {
     assert_eq!(stage.watch().await, 1);
     assert_eq!(stage.state().await, StateName::Deciding);
     for row in stage.experiments(1).await {
-        assert_eq!((row.status.as_str(), row.reason.as_deref()), ("inconclusive", Some("timed_out")));
+        assert_eq!(
+            (row.status.as_str(), row.reason.as_deref()),
+            ("inconclusive", Some("timed_out"))
+        );
     }
 }
 
@@ -300,7 +316,8 @@ async fn a_slots_six_hours_stand_still_while_it_is_held() {
 }
 
 #[tokio::test]
-async fn a_slot_whose_task_went_silent_is_dealt_again_in_its_arm_and_the_late_score_does_not_count() {
+async fn a_slot_whose_task_went_silent_is_dealt_again_in_its_arm_and_the_late_score_does_not_count()
+{
     let stage = Stage::new().await;
     stage.start_test("seed").await;
     let lost = stage.assign("lost", WAN).await;
@@ -312,7 +329,12 @@ async fn a_slot_whose_task_went_silent_is_dealt_again_in_its_arm_and_the_late_sc
     stage.log(crate::support::TaskRun::new("lost", &[(WAN, lost.version, 10)]).events()).await;
     stage.watch().await;
     assert_eq!(stage.number("SELECT count(*) FROM deck_slots WHERE state = 'scored'").await, 0);
-    assert_eq!(stage.number("SELECT late_score::bigint FROM assignments WHERE clickup_task_id = 'lost'").await, 10);
+    assert_eq!(
+        stage
+            .number("SELECT late_score::bigint FROM assignments WHERE clickup_task_id = 'lost'")
+            .await,
+        10
+    );
     assert!(lost.arm.is_some());
 }
 
@@ -324,7 +346,9 @@ async fn a_score_that_comes_after_its_test_is_kept_as_late_by_the_sweep() {
     stage.please(Operation::Cancel).await;
     stage.log(crate::support::TaskRun::new("straggler", &[(WAN, told.version, 9)]).events()).await;
     stage.clock.advance(TimeDelta::hours(1));
-    mathesis::runtime::run_due_schedules(&stage.engine, &stage.worker).await.expect("the sweep runs");
+    mathesis::runtime::run_due_schedules(&stage.engine, &stage.worker)
+        .await
+        .expect("the sweep runs");
     let late = "SELECT late_score::bigint FROM assignments WHERE clickup_task_id = 'straggler' AND slot IS NOT NULL";
     assert_eq!(stage.number(late).await, 9);
 }

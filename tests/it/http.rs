@@ -38,10 +38,7 @@ impl Site {
             stage.logger.clone(),
             HttpSettings { open },
         );
-        Self {
-            stage,
-            router: router(app),
-        }
+        Self { stage, router: router(app) }
     }
 
     /// A site without keys, on loopback.
@@ -55,18 +52,11 @@ impl Site {
     }
 
     async fn key(&self, name: &str, role: Role) -> String {
-        keys::create(self.stage.pool(), name, role, "test", noon())
-            .await
-            .expect("the key is made")
+        keys::create(self.stage.pool(), name, role, "test", noon()).await.expect("the key is made")
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self
-            .router
-            .clone()
-            .oneshot(request)
-            .await
-            .expect("the router answers");
+        let response = self.router.clone().oneshot(request).await.expect("the router answers");
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, 64 << 20).await.expect("the answer reads");
         Answer {
@@ -77,8 +67,7 @@ impl Site {
     }
 
     async fn call(&self, method: &str, path: &str, body: impl Into<Body>) -> Answer {
-        self.send(request(method, path).body(body.into()).expect("a request"))
-            .await
+        self.send(request(method, path).body(body.into()).expect("a request")).await
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -113,32 +102,17 @@ impl Answer {
     /// Status and code of a problem.
     #[track_caller]
     fn problem(&self) -> (u16, String) {
-        let kind = self
-            .headers
-            .get(header::CONTENT_TYPE)
-            .map(|kind| kind.to_str().unwrap_or(""));
-        assert_eq!(
-            kind,
-            Some("application/problem+json"),
-            "{} {}",
-            self.status,
-            self.text
-        );
+        let kind = self.headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or(""));
+        assert_eq!(kind, Some("application/problem+json"), "{} {}", self.status, self.text);
         let json = self.json();
         assert_eq!(json["status"], self.status.as_u16(), "{json}");
         for member in ["title", "detail"] {
-            assert!(
-                json[member].as_str().is_some_and(|text| text.len() > 10),
-                "{json}"
-            );
+            assert!(json[member].as_str().is_some_and(|text| text.len() > 10), "{json}");
         }
         for secret in ["SELECT", "INSERT", "mth_", "secret_hash"] {
             assert!(!self.text.contains(secret), "{json}");
         }
-        (
-            self.status.as_u16(),
-            json["code"].as_str().unwrap_or("").to_owned(),
-        )
+        (self.status.as_u16(), json["code"].as_str().unwrap_or("").to_owned())
     }
 
     #[track_caller]

@@ -12,20 +12,13 @@ use crate::support::stage::{NANO, WAN, testing_stage};
 use crate::support::{Stage, TaskRun, analysis_answer, edit_answer, no_edit_answer, until};
 
 async fn small() -> Stage {
-    Stage::builder()
-        .definition(|d| d.trigger.tasks = 3)
-        .build()
-        .await
+    Stage::builder().definition(|d| d.trigger.tasks = 3).build().await
 }
 
 /// Three tasks of which each kind of ending occurs once.
 async fn log_small_window(stage: &Stage) {
-    stage
-        .log(TaskRun::new("won", &[(WAN, 1, 9), (NANO, 1, 6)]).events())
-        .await;
-    stage
-        .log(TaskRun::new("lost", &[(WAN, 1, 4)]).events())
-        .await;
+    stage.log(TaskRun::new("won", &[(WAN, 1, 9), (NANO, 1, 6)]).events()).await;
+    stage.log(TaskRun::new("lost", &[(WAN, 1, 4)]).events()).await;
     stage
         .log(vec![
             json!({ "type": "task_started", "task_id": "broken", "original_prompt": "Γράψε «Καλό Πάσχα»" }),
@@ -48,17 +41,11 @@ async fn generating() -> Stage {
 fn user_prompt(stage: &Stage, request: usize) -> String {
     let asked = serde_json::to_value(&stage.claude.requests()[request]).expect("a request is JSON");
     let content = &asked["messages"][0]["content"];
-    content
-        .as_str()
-        .or_else(|| content[0]["text"].as_str())
-        .expect("one text")
-        .to_owned()
+    content.as_str().or_else(|| content[0]["text"].as_str()).expect("one text").to_owned()
 }
 
 async fn found(stage: &Stage, cycle: i64) -> Vec<InsightRow> {
-    insights::of_cycle(stage.pool(), stage.id(), cycle)
-        .await
-        .expect("the insights read")
+    insights::of_cycle(stage.pool(), stage.id(), cycle).await.expect("the insights read")
 }
 
 async fn version(stage: &Stage, model: &str, number: i32) -> Version {
@@ -117,24 +104,9 @@ async fn model_limit_schema_and_cache_are_as_the_workflow_says() {
         .map(|request| serde_json::to_value(request).expect("JSON"))
         .collect();
     for (request, model, tokens, system) in [
-        (
-            &asked[0],
-            "claude-opus-5-5",
-            7_001,
-            &definition.prompts.analysis_system,
-        ),
-        (
-            &asked[1],
-            "claude-haiku-4-5",
-            7_002,
-            &definition.prompts.generation_system,
-        ),
-        (
-            &asked[2],
-            "claude-haiku-4-5",
-            7_002,
-            &definition.prompts.generation_system,
-        ),
+        (&asked[0], "claude-opus-5-5", 7_001, &definition.prompts.analysis_system),
+        (&asked[1], "claude-haiku-4-5", 7_002, &definition.prompts.generation_system),
+        (&asked[2], "claude-haiku-4-5", 7_002, &definition.prompts.generation_system),
     ] {
         assert_eq!(
             (request["model"].as_str(), request["max_tokens"].as_i64()),
@@ -150,15 +122,8 @@ async fn model_limit_schema_and_cache_are_as_the_workflow_says() {
         assert_eq!(request["output_config"]["format"]["type"], "json_schema");
     }
     let models = asked[0]["output_config"]["format"]["schema"].to_string();
-    assert!(
-        models.contains(r#"["all","#) || models.contains(WAN),
-        "{models}"
-    );
-    assert!(
-        asked[1]["output_config"]["format"]["schema"]
-            .to_string()
-            .contains("add_after")
-    );
+    assert!(models.contains(r#"["all","#) || models.contains(WAN), "{models}");
+    assert!(asked[1]["output_config"]["format"]["schema"].to_string().contains("add_after"));
 }
 
 #[tokio::test]
@@ -172,14 +137,8 @@ async fn an_analysis_is_stored_column_by_column() {
     let rows = found(&stage, 1).await;
     assert_eq!(rows.len(), 2);
     let row = &rows[0];
-    assert_eq!(
-        (row.insight_type.as_str(), row.model_name.as_str()),
-        ("failure_mode", WAN)
-    );
-    assert_eq!(
-        row.description,
-        "Logos change when the prompt does not say to keep them."
-    );
+    assert_eq!((row.insight_type.as_str(), row.model_name.as_str()), ("failure_mode", WAN));
+    assert_eq!(row.description, "Logos change when the prompt does not say to keep them.");
     assert!((row.confidence_score - 0.8).abs() < 1e-9);
     assert_eq!((row.tasks_analyzed, row.applied), (3, false));
     assert_eq!(
@@ -199,28 +158,11 @@ async fn an_analysis_is_stored_column_by_column() {
 #[tokio::test]
 async fn only_the_insights_that_an_adopted_version_rests_on_are_applied() {
     let stage = testing_stage().await;
-    stage
-        .play_test("t", |model, told| {
-            if model == WAN && told.version == 2 {
-                9
-            } else {
-                7
-            }
-        })
-        .await;
+    stage.play_test("t", |model, told| if model == WAN && told.version == 2 { 9 } else { 7 }).await;
     stage.watch().await;
-    let flags = async |cycle| {
-        found(&stage, cycle)
-            .await
-            .iter()
-            .map(|row| row.applied)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        flags(1).await,
-        [false, false],
-        "a verdict alone applies nothing"
-    );
+    let flags =
+        async |cycle| found(&stage, cycle).await.iter().map(|row| row.applied).collect::<Vec<_>>();
+    assert_eq!(flags(1).await, [false, false], "a verdict alone applies nothing");
     stage.step().await;
     stage.step().await;
     assert_eq!(flags(1).await, [true, false], "the edits name insight 1");
@@ -234,10 +176,7 @@ async fn only_the_insights_that_an_adopted_version_rests_on_are_applied() {
     }
     for to in [1, 2] {
         stage
-            .operate(Operation::Rollback {
-                model: WAN.to_owned(),
-                to,
-            })
+            .operate(Operation::Rollback { model: WAN.to_owned(), to })
             .await
             .expect("it is taken");
         assert_eq!(stage.work().await, Worked::Done(None));
@@ -253,10 +192,7 @@ async fn only_the_insights_that_an_adopted_version_rests_on_are_applied() {
 async fn a_candidate_is_stored_with_all_that_it_is() {
     let stage = testing_stage().await;
     let (first, second) = (version(&stage, WAN, 1).await, version(&stage, WAN, 2).await);
-    assert_eq!(
-        second.prompt_template,
-        stage.workflow.definition.prompts.enhancement
-    );
+    assert_eq!(second.prompt_template, stage.workflow.definition.prompts.enhancement);
     assert_eq!(second.activation_text, first.activation_text);
     assert_eq!(
         second.research_text,
@@ -264,21 +200,11 @@ async fn a_candidate_is_stored_with_all_that_it_is() {
     );
     assert_eq!(second.content_hash, content_hash(&second.texts()));
     assert_ne!(second.content_hash, first.content_hash);
-    assert_eq!(
-        (second.parent_version, second.cycle, second.is_active),
-        (Some(1), Some(1), false)
-    );
+    assert_eq!((second.parent_version, second.cycle, second.is_active), (Some(1), Some(1), false));
     assert_eq!(second.summary, "adds: Name what must stay unchanged.");
-    assert_eq!(
-        (second.a_b_test_score, second.tasks_tested),
-        (None, None),
-        "not tested yet"
-    );
+    assert_eq!((second.a_b_test_score, second.tasks_tested), (None, None), "not tested yet");
     insta::assert_snapshot!(second.diff);
-    assert_eq!(
-        patched(&first.research_text, &second.diff),
-        second.research_text
-    );
+    assert_eq!(patched(&first.research_text, &second.diff), second.research_text);
 }
 
 /// Applies the one file of a version's diff with the system's own `patch`.
@@ -291,34 +217,18 @@ fn patched(text: &str, diff: &str) -> String {
         .current_dir(folder.path())
         .output()
         .expect("patch runs");
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stdout)
-    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     std::fs::read_to_string(folder.path().join("research.md")).expect("the text reads")
 }
 
 #[tokio::test]
 async fn adopted_and_rejected_alike_keep_what_their_test_gave_and_why() {
     let stage = testing_stage().await;
-    stage
-        .play_test("t", |model, told| {
-            if model == WAN && told.version == 2 {
-                9
-            } else {
-                7
-            }
-        })
-        .await;
+    stage.play_test("t", |model, told| if model == WAN && told.version == 2 { 9 } else { 7 }).await;
     assert_eq!(stage.watch().await, 2);
     for (model, mean) in [(WAN, 9.0), (NANO, 7.0)] {
         let tested = version(&stage, model, 2).await;
-        assert_eq!(
-            (tested.a_b_test_score, tested.tasks_tested),
-            (Some(mean), Some(10)),
-            "{model}"
-        );
+        assert_eq!((tested.a_b_test_score, tested.tasks_tested), (Some(mean), Some(10)), "{model}");
     }
     let rows: Vec<(String, String, String, f64, i32, i32, Value, String)> = sqlx::query_as(
         "SELECT model_name, status, reason, improvement, control_sum, candidate_sum, evidence, sentence
@@ -329,19 +239,13 @@ async fn adopted_and_rejected_alike_keep_what_their_test_gave_and_why() {
     .expect("the verdicts read");
     let told: Vec<String> = rows
         .iter()
-        .map(
-            |(model, status, reason, improvement, old, new, _, sentence)| {
-                format!("{model}: {status}, {reason}, {improvement:.4}, {old} -> {new}\n{sentence}")
-            },
-        )
+        .map(|(model, status, reason, improvement, old, new, _, sentence)| {
+            format!("{model}: {status}, {reason}, {improvement:.4}, {old} -> {new}\n{sentence}")
+        })
         .collect();
     insta::assert_snapshot!(told.join("\n"));
-    let names: Vec<&String> = rows[0]
-        .6
-        .as_object()
-        .expect("the evidence is an object")
-        .keys()
-        .collect();
+    let names: Vec<&String> =
+        rows[0].6.as_object().expect("the evidence is an object").keys().collect();
     insta::assert_debug_snapshot!(names);
 }
 
@@ -367,16 +271,8 @@ async fn a_generation_that_cannot_be_used_is_asked_again_with_the_reason() {
             whole("template", "{{activation}} {{research}}"),
             "original_prompt",
         ),
-        (
-            "frozen section",
-            edit_of("wan-2-5-edit/what-works", "Nothing.\n"),
-            "frozen",
-        ),
-        (
-            "too large a change",
-            edit_answer(&"long ".repeat(2_000)),
-            "bytes of change are allowed",
-        ),
+        ("frozen section", edit_of("wan-2-5-edit/what-works", "Nothing.\n"), "frozen"),
+        ("too large a change", edit_answer(&"long ".repeat(2_000)), "bytes of change are allowed"),
         ("a NUL", nul, "NUL"),
         ("another shape", json!({ "summary": "s" }), "edits"),
     ];
@@ -394,11 +290,7 @@ async fn a_generation_that_cannot_be_used_is_asked_again_with_the_reason() {
     for (_, answer, _) in &faults {
         stage.claude.answer_json(answer.clone());
     }
-    stage
-        .claude
-        .answer_text("Sure! Here are my edits.")
-        .truncated()
-        .refusal();
+    stage.claude.answer_text("Sure! Here are my edits.").truncated().refusal();
     stage.claude.answer_json(edit_answer("Good at last."));
     stage.claude.answer_json(no_edit_answer());
     assert_eq!(stage.step().await, StateName::Testing);
@@ -407,11 +299,8 @@ async fn a_generation_that_cannot_be_used_is_asked_again_with_the_reason() {
     assert_eq!(asked, 1 + faults.len() + 3 + 1 + 1);
     for (number, (fault, _, reason)) in faults.iter().enumerate() {
         let next = user_prompt(&stage, 1 + number + 1);
-        let told = next
-            .lines()
-            .filter(|line| line.starts_with("- \""))
-            .next_back()
-            .unwrap_or_default();
+        let told =
+            next.lines().filter(|line| line.starts_with("- \"")).next_back().unwrap_or_default();
         let refusals = next.split("were refused").nth(1).unwrap_or_default();
         assert!(refusals.contains(reason), "{fault}: {told}");
     }
@@ -425,16 +314,8 @@ async fn a_generation_that_cannot_be_used_is_asked_again_with_the_reason() {
         .collect();
     insta::assert_snapshot!(refusals.join("\n"));
     let other = user_prompt(&stage, asked - 1);
-    assert!(
-        !other.contains("were refused"),
-        "the other model hears nothing of it"
-    );
-    assert!(
-        version(&stage, WAN, 2)
-            .await
-            .research_text
-            .ends_with("Good at last.\n")
-    );
+    assert!(!other.contains("were refused"), "the other model hears nothing of it");
+    assert!(version(&stage, WAN, 2).await.research_text.ends_with("Good at last.\n"));
 }
 
 #[tokio::test]
@@ -453,15 +334,11 @@ async fn an_analysis_that_cannot_be_used_is_asked_again_with_the_reason() {
         answer
     };
     stage.claude.answer_text("I found nothing.");
-    stage
-        .claude
-        .answer_text(format!("{} That is all.", analysis_answer(&[])));
+    stage.claude.answer_text(format!("{} That is all.", analysis_answer(&[])));
     stage.claude.answer_json(with("model", json!("flux")));
     stage.claude.answer_json(with("confidence", json!(80)));
     stage.claude.answer_json(with("description", json!(" ")));
-    stage
-        .claude
-        .answer_json(with("description", json!("a\u{0}b")));
+    stage.claude.answer_json(with("description", json!("a\u{0}b")));
     stage.claude.truncated().refusal();
     stage.claude.answer_json(analysis_answer(&["won"]));
     assert_eq!(stage.step().await, StateName::Generating);
@@ -487,9 +364,7 @@ async fn a_redo_reads_refused_and_good_answers_from_the_record_and_pays_nothing(
     log_small_window(&stage).await;
     stage.claude.truncated().answer_text("no JSON");
     stage.claude.answer_json(analysis_answer(&["won"]));
-    let mut other = sqlx::PgConnection::connect(&stage.url)
-        .await
-        .expect("a connection");
+    let mut other = sqlx::PgConnection::connect(&stage.url).await.expect("a connection");
     let mut lock = other.begin().await.expect("a transaction");
     sqlx::query("SELECT FROM cycles WHERE ended_at IS NULL FOR UPDATE")
         .fetch_one(&mut *lock)
@@ -511,11 +386,7 @@ async fn a_redo_reads_refused_and_good_answers_from_the_record_and_pays_nothing(
     let survivor = stage.another().await;
     until(async || survivor.rescue().await == 1).await;
     assert_eq!(survivor.step().await, StateName::Generating);
-    assert_eq!(
-        stage.claude.requests().len(),
-        3,
-        "no answer was paid for twice"
-    );
+    assert_eq!(stage.claude.requests().len(), 3, "no answer was paid for twice");
     assert_eq!(found(&stage, 1).await.len(), 2);
 }
 
@@ -526,31 +397,19 @@ async fn after_the_last_refusal_the_cycle_is_held_and_a_retry_asks_anew() {
         stage.claude.answer_json(edit_of("nowhere", "x"));
     }
     let worked = stage.work().await;
-    assert_eq!(
-        worked,
-        Worked::Failed {
-            code: "no_usable_answer".to_owned(),
-            held: true
-        }
-    );
+    assert_eq!(worked, Worked::Failed { code: "no_usable_answer".to_owned(), held: true });
     let hold = stage.status().await.holds.remove(0);
     assert_eq!(hold.kind, "effect_failed");
     insta::assert_snapshot!(format!("{}\n{}", hold.reason, hold.remedy));
     assert_eq!(stage.work().await, Worked::Idle);
 
     stage.clock.advance(chrono::Duration::minutes(1));
-    stage
-        .operate(Operation::Retry)
-        .await
-        .expect("there is something to retry");
+    stage.operate(Operation::Retry).await.expect("there is something to retry");
     stage.claude.answer_json(edit_answer("Good at last."));
     stage.claude.answer_json(no_edit_answer());
     assert_eq!(stage.step().await, StateName::Testing);
     assert_eq!(stage.claude.requests().len(), 1 + 3 + 2);
-    assert!(
-        !user_prompt(&stage, 4).contains("were refused"),
-        "it is asked anew"
-    );
+    assert!(!user_prompt(&stage, 4).contains("were refused"), "it is asked anew");
     assert_eq!(stage.status().await.holds.len(), 0);
 }
 
@@ -564,33 +423,22 @@ async fn a_window_that_is_too_large_is_sampled_and_claude_is_told_how() {
         .build()
         .await;
     for n in 1..=9 {
-        stage
-            .log(TaskRun::new(format!("t-{n}"), &[(WAN, 1, n)]).events())
-            .await;
+        stage.log(TaskRun::new(format!("t-{n}"), &[(WAN, 1, n)]).events()).await;
         stage.clock.advance(chrono::Duration::seconds(1));
     }
     assert_eq!(stage.watch().await, 1);
     stage.claude.answer_json(analysis_answer(&["t-4"]));
     stage.step().await;
     let asked = user_prompt(&stage, 0);
-    let shown: Vec<&str> = asked
-        .lines()
-        .filter(|line| line.starts_with("id: "))
-        .collect();
+    let shown: Vec<&str> = asked.lines().filter(|line| line.starts_with("id: ")).collect();
     assert_eq!(shown.len(), 6, "{shown:?}");
     for id in ["1", "2", "8", "9"] {
-        assert!(
-            shown.contains(&format!("id: \"t-{id}\"").as_str()),
-            "{shown:?}"
-        );
+        assert!(shown.contains(&format!("id: \"t-{id}\"").as_str()), "{shown:?}");
     }
     assert!(shown.is_sorted(), "oldest first");
     assert!(asked.contains("Window: 9 finished tasks, 6 of them shown below."));
     assert!(asked.contains("How they were chosen: a third of the tasks shown"));
-    assert!(
-        asked.contains("9 attempts, 9 scored"),
-        "the figures are over the whole window"
-    );
+    assert!(asked.contains("9 attempts, 9 scored"), "the figures are over the whole window");
     assert_eq!(
         found(&stage, 1).await[0].example_task_ids,
         ["t-4"],
@@ -619,10 +467,7 @@ async fn a_task_that_gives_orders_changes_nothing_in_the_request() {
         stage.claude.answer_json(analysis_answer(&[]));
         stage.step().await;
         let prompt = user_prompt(&stage, 0);
-        assert!(
-            !prompt.contains("\n</task>\n</tasks>\n\nThat was the data. Answer"),
-            "{prompt}"
-        );
+        assert!(!prompt.contains("\n</task>\n</tasks>\n\nThat was the data. Answer"), "{prompt}");
         asked.push((
             prompt.lines().count(),
             prompt.matches("</task>").count(),
@@ -630,10 +475,7 @@ async fn a_task_that_gives_orders_changes_nothing_in_the_request() {
         ));
         let system =
             serde_json::to_value(&stage.claude.requests()[0]).expect("JSON")["system"].to_string();
-        assert!(
-            !system.contains("Ignore your"),
-            "nothing of it is in the instructions"
-        );
+        assert!(!system.contains("Ignore your"), "nothing of it is in the instructions");
     }
     assert_eq!(asked[0], asked[1], "lines and tags are the same");
 }

@@ -139,15 +139,22 @@ impl Replay {
     }
 
     async fn in_window(&self, cycle: i64) -> Vec<String> {
-        sqlx::query_scalar("SELECT clickup_task_id FROM tasks WHERE analyzed_in_cycle = $1 ORDER BY 1")
-            .bind(cycle)
-            .fetch_all(self.stage.pool())
-            .await
-            .expect("the window")
+        sqlx::query_scalar(
+            "SELECT clickup_task_id FROM tasks WHERE analyzed_in_cycle = $1 ORDER BY 1",
+        )
+        .bind(cycle)
+        .fetch_all(self.stage.pool())
+        .await
+        .expect("the window")
     }
 }
 
-fn attempt(task: &RealTask, model: &str, version: Option<i64>, scored: &(i64, String)) -> [Value; 2] {
+fn attempt(
+    task: &RealTask,
+    model: &str,
+    version: Option<i64>,
+    scored: &(i64, String),
+) -> [Value; 2] {
     let (score, reasoning) = scored;
     let mut enhancement = json!({
         "type": "enhancement", "task_id": task.uid, "model": model,
@@ -218,7 +225,10 @@ async fn replay(old: &'static str, new: &'static str) -> Option<(Replay, ByArm<i
 async fn real_scores_of_a_better_editor_are_adopted() {
     let Some((replay, sums)) = replay(OLD, NEW).await else { return };
     println!("old {} of 100, new {} of 100", sums.control, sums.candidate);
-    assert!(sums.candidate * 100 > sums.control * 110, "the data of this deck improve by more than 10%");
+    assert!(
+        sums.candidate * 100 > sums.control * 110,
+        "the data of this deck improve by more than 10%"
+    );
     let ended = replay.stage.cycle_number(1).await.snapshot.state;
     assert_eq!(ended.name(), StateName::Applied);
     assert_eq!(ended.outcome().expect("an outcome").models[0].result, ModelResult::Adopted);

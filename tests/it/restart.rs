@@ -36,7 +36,11 @@ async fn ends_as_if_nothing_had_happened(site: &Site) {
     assert_eq!(site.count("SELECT count(*) FROM analyses").await, 1, "one analysis");
     assert_eq!(site.count("SELECT count(*) FROM tasks WHERE analyzed_in_cycle = 1").await, 50);
     assert_eq!(site.count("SELECT count(*) FROM cycles").await, 2, "the next cycle is open, once");
-    assert_eq!(site.count("SELECT count(*) FROM prompt_versions").await, 4, "one candidate a model");
+    assert_eq!(
+        site.count("SELECT count(*) FROM prompt_versions").await,
+        4,
+        "one candidate a model"
+    );
     assert_eq!(site.count("SELECT count(*) FROM deck_slots WHERE state = 'scored'").await, 40);
     assert_eq!(site.count("SELECT sum(version) FROM prompt_versions WHERE is_active").await, 4);
     let changes = "SELECT count(*) FROM config_changes WHERE kind = 'apply' AND status = 'done'";

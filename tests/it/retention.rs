@@ -100,10 +100,7 @@ async fn totals_and_trends_survive_the_cleanup() {
     let pool = logged().await;
     let before = dashboard(&pool).await;
     // Seven a step, so that steps end within days and add to the same archive rows.
-    let half = Cleanup {
-        created_before: at("2026-01-06T07:00:00Z"),
-        ..everything(7)
-    };
+    let half = Cleanup { created_before: at("2026-01-06T07:00:00Z"), ..everything(7) };
     let removed = clean(&pool, half).await.removed;
     assert!((1..120).contains(&removed), "{removed}");
     assert_same(&before, &dashboard(&pool).await);
@@ -113,20 +110,14 @@ async fn totals_and_trends_survive_the_cleanup() {
 }
 
 fn assert_same(before: &Analytics, after: &Analytics) {
-    let forget = |day: &TaskDay| TaskDay {
-        removed_unanalyzed: 0,
-        ..*day
-    };
+    let forget = |day: &TaskDay| TaskDay { removed_unanalyzed: 0, ..*day };
     let days = |of: &Analytics| of.task_days.iter().map(forget).collect::<Vec<_>>();
     assert_eq!(days(before), days(after));
     assert_eq!(before.model_days, after.model_days);
     assert_eq!(before.models, after.models);
     assert_eq!(before.learning, after.learning);
     assert_eq!(before.tasks.total, after.tasks.total);
-    assert_eq!(
-        before.tasks.mean_processing_seconds,
-        after.tasks.mean_processing_seconds
-    );
+    assert_eq!(before.tasks.mean_processing_seconds, after.tasks.mean_processing_seconds);
 }
 
 #[tokio::test]
@@ -149,14 +140,7 @@ async fn an_open_cycles_window_is_never_touched() {
     )
     .await;
     assert_eq!(clean(&pool, everything(500)).await.removed, 70);
-    assert_eq!(
-        count(
-            &pool,
-            "SELECT count(*) FROM tasks WHERE analyzed_in_cycle = 2"
-        )
-        .await,
-        50
-    );
+    assert_eq!(count(&pool, "SELECT count(*) FROM tasks WHERE analyzed_in_cycle = 2").await, 50);
     run(
         &pool,
         "UPDATE cycles SET state = 'rejected', ended_at = now() WHERE number = 2;
@@ -180,11 +164,7 @@ async fn holders_of_an_open_cycles_slots_and_running_tasks_stay() {
                 UPDATE tasks SET ended_by = NULL, ended_at = NULL WHERE clickup_task_id = 't32';").await;
     assert_eq!(clean(&pool, everything(500)).await.removed, 118);
     assert_eq!(
-        count(
-            &pool,
-            "SELECT count(*) FROM tasks WHERE clickup_task_id IN ('t31', 't32')"
-        )
-        .await,
+        count(&pool, "SELECT count(*) FROM tasks WHERE clickup_task_id IN ('t31', 't32')").await,
         2
     );
 }
@@ -195,17 +175,11 @@ async fn a_removed_task_leaves_its_tombstone_and_its_slot_and_nothing_else() {
     run(&pool, "INSERT INTO assignments (workflow_id, clickup_task_id, run_id, model_name, version, arm, cycle, slot, assigned_at)
                 VALUES (1, 't1', '', 'wan', 1, 'control', 1, 1, now());").await;
     clean(&pool, everything(500)).await;
-    assert_eq!(
-        count(&pool, "SELECT count(*) FROM task_tombstones").await,
-        120
-    );
+    assert_eq!(count(&pool, "SELECT count(*) FROM task_tombstones").await, 120);
     assert_eq!(count(&pool, "SELECT count(*) FROM task_events").await, 0);
     assert_eq!(count(&pool, "SELECT count(*) FROM attempts").await, 0);
     assert_eq!(count(&pool, "SELECT count(*) FROM assignments").await, 1);
-    assert_eq!(
-        count(&pool, "SELECT count(*) FROM prompt_versions").await,
-        4
-    );
+    assert_eq!(count(&pool, "SELECT count(*) FROM prompt_versions").await, 4);
 }
 
 #[tokio::test]
@@ -236,12 +210,7 @@ async fn old_pins_and_sessions_that_ran_out_go() {
     run(&pool, "INSERT INTO api_keys (name, role, secret_hash, prefix, created_at, created_by)
                 VALUES ('k', 'read', 'x', 'p', now(), 'test');
                 INSERT INTO sessions VALUES ('a', 1, 'c', '2026-01-01Z', '2026-01-02Z'), ('b', 1, 'c', '2026-01-01Z', '2026-01-03Z');").await;
-    assert_eq!(
-        prune_sessions(&pool, at("2026-01-02T00:00:00Z"))
-            .await
-            .unwrap(),
-        1
-    );
+    assert_eq!(prune_sessions(&pool, at("2026-01-02T00:00:00Z")).await.unwrap(), 1);
     let limit = at("2026-01-01T12:00:00Z");
     assert_eq!(prune_assignments(&pool, 1, limit, 3).await.unwrap(), 3);
     assert_eq!(prune_assignments(&pool, 1, limit, 30).await.unwrap(), 2);

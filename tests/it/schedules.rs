@@ -30,7 +30,11 @@ async fn the_sweep_and_the_cleanup_are_rows_read_in_the_workflows_time_zone() {
         .await;
     assert_eq!(rows, "cleanup 0 3 * * * Europe/Athens\nsweep 0 * * * * Europe/Athens");
     assert_eq!(next_run(&stage, "sweep").await, at("2026-11-23T13:00:00Z"));
-    assert_eq!(next_run(&stage, "cleanup").await, at("2026-11-24T01:00:00Z"), "three o'clock in winter");
+    assert_eq!(
+        next_run(&stage, "cleanup").await,
+        at("2026-11-24T01:00:00Z"),
+        "three o'clock in winter"
+    );
 }
 
 #[tokio::test]
@@ -47,7 +51,8 @@ async fn two_processes_run_each_schedule_once() {
     let stage = Stage::new().await;
     let replica = stage.another().await;
     stage.clock.set(at("2026-11-24T01:00:00Z"));
-    let ran = join_all([run_due(&stage), run_due(&replica), run_due(&stage), run_due(&replica)]).await;
+    let ran =
+        join_all([run_due(&stage), run_due(&replica), run_due(&stage), run_due(&replica)]).await;
     assert_eq!(ran.iter().sum::<u32>(), 2, "the sweep and the cleanup, whoever took them: {ran:?}");
     assert_eq!(stage.number("SELECT sum(runs)::bigint FROM schedules").await, 2);
     assert_eq!(run_due(&stage).await + run_due(&replica).await, 0, "nothing is due any more");
@@ -83,10 +88,15 @@ async fn a_process_that_dies_with_a_schedule_in_hand_loses_it() {
     let stage = Stage::new().await;
     stage.clock.set(at("2026-11-23T13:00:00Z"));
     let dead = uuid::Uuid::now_v7();
-    mathesis::store::schedules::claim_due(stage.pool(), stage.id(), dead, at("2026-11-23T13:00:00Z"))
-        .await
-        .expect("the database answers")
-        .expect("the sweep is due");
+    mathesis::store::schedules::claim_due(
+        stage.pool(),
+        stage.id(),
+        dead,
+        at("2026-11-23T13:00:00Z"),
+    )
+    .await
+    .expect("the database answers")
+    .expect("the sweep is due");
     assert_eq!(run_due(&stage).await, 0, "its claim stands");
 
     stage.by_hand("UPDATE schedules SET claimed_until = now() - interval '1 second' WHERE claimed_by IS NOT NULL").await;
@@ -106,9 +116,16 @@ async fn a_process_that_lost_its_schedule_changes_nothing_when_it_comes_back() {
         .expect("the sweep is due");
     stage.by_hand("UPDATE schedules SET claimed_until = now() - interval '1 second' WHERE claimed_by IS NOT NULL").await;
     assert_eq!(run_due(&stage).await, 1);
-    mathesis::store::schedules::finish(stage.pool(), &due, stopped, at("2030-01-01T00:00:00Z"), "late", now)
-        .await
-        .expect("the database answers");
+    mathesis::store::schedules::finish(
+        stage.pool(),
+        &due,
+        stopped,
+        at("2030-01-01T00:00:00Z"),
+        "late",
+        now,
+    )
+    .await
+    .expect("the database answers");
     assert_eq!(next_run(&stage, "sweep").await, at("2026-11-23T14:00:00Z"));
     assert_eq!(stage.number("SELECT runs FROM schedules WHERE name = 'sweep'").await, 1);
 }

@@ -22,9 +22,7 @@ async fn a_cycle_walks_through_its_seven_states_to_applied() {
     stage.claude.answer_json(edit_answer("Keep the logo."));
     assert_eq!(stage.step().await, StateName::Testing);
 
-    stage
-        .play_test("test", |_, told| if told.arm == Some(Arm::Candidate) { 9 } else { 7 })
-        .await;
+    stage.play_test("test", |_, told| if told.arm == Some(Arm::Candidate) { 9 } else { 7 }).await;
     assert_eq!(stage.watch().await, 2, "each model takes its look");
     assert_eq!(stage.state().await, StateName::Deciding);
 

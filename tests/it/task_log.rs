@@ -38,28 +38,18 @@ async fn workflow(pool: &PgPool, name: &str) -> i64 {
 }
 
 fn event(workflow_id: i64, event: &Value, second: i64) -> Arrived {
-    Arrived::new(
-        workflow_id,
-        parse_event(&event.to_string()).unwrap(),
-        time(second),
-    )
+    Arrived::new(workflow_id, parse_event(&event.to_string()).unwrap(), time(second))
 }
 
 /// Records events that arrive a second apart.
 async fn send(pool: &PgPool, workflow_id: i64, events: &[Value]) -> Vec<Recorded> {
-    let events: Vec<Arrived> = events
-        .iter()
-        .zip(0..)
-        .map(|(sent, second)| event(workflow_id, sent, second))
-        .collect();
+    let events: Vec<Arrived> =
+        events.iter().zip(0..).map(|(sent, second)| event(workflow_id, sent, second)).collect();
     record(pool, workflow_id, &models(), &events).await.unwrap()
 }
 
 async fn task(pool: &PgPool, workflow_id: i64, task_id: &str) -> TaskRecord {
-    load_task(pool, workflow_id, task_id, "")
-        .await
-        .unwrap()
-        .unwrap()
+    load_task(pool, workflow_id, task_id, "").await.unwrap().unwrap()
 }
 
 /// The nine events of a run that one model wins in its first iteration.
@@ -113,42 +103,23 @@ async fn a_run_is_stored_with_all_that_was_said() {
         (task.original_prompt_length, task.ended_by.as_deref()),
         (Some(7), Some("completed"))
     );
-    assert_eq!(
-        (task.started_at, task.ended_at),
-        (Some(time(0)), Some(time(7)))
-    );
-    assert_eq!(
-        task.processing_time_ms,
-        Some(7000),
-        "computed, since nobody reported it"
-    );
-    assert_eq!(
-        (task.winner_model.as_deref(), task.winner_score),
-        (Some("wan"), Some(9))
-    );
+    assert_eq!((task.started_at, task.ended_at), (Some(time(0)), Some(time(7))));
+    assert_eq!(task.processing_time_ms, Some(7000), "computed, since nobody reported it");
+    assert_eq!((task.winner_model.as_deref(), task.winner_score), (Some("wan"), Some(9)));
     assert_eq!(task.metadata, json!({"by": "end", "at": 1}));
-    let [nano, wan] = task.attempts.as_slice() else {
-        panic!("two attempts")
-    };
+    let [nano, wan] = task.attempts.as_slice() else { panic!("two attempts") };
     assert_eq!(
         (wan.model.as_str(), wan.validation_score, wan.was_selected),
         ("wan", Some(9), true)
     );
     assert_eq!(
-        (
-            nano.model.as_str(),
-            nano.validation_score,
-            nano.was_selected
-        ),
+        (nano.model.as_str(), nano.validation_score, nano.was_selected),
         ("nano", Some(6), false)
     );
     assert_eq!(wan.validation_issues, Some(json!(["dim"])));
     assert_eq!((wan.prompt_version, wan.observed), (Some(1), false));
     assert_eq!(
-        (
-            wan.judge_model.as_deref(),
-            wan.judge_prompt_version.as_deref()
-        ),
+        (wan.judge_model.as_deref(), wan.judge_prompt_version.as_deref()),
         (Some("claude"), Some("2"))
     );
     assert_eq!(wan.cost_usd.unwrap().to_string(), "0.040000");
@@ -162,10 +133,7 @@ async fn what_is_sent_twice_counts_once_and_what_differs_is_told() {
     let wf = workflow(&pool, "w").await;
     send(&pool, wf, &run("a")).await;
     let before = rows(&pool, wf).await;
-    assert_eq!(
-        send(&pool, wf, &run("a")).await,
-        vec![Recorded::Duplicate; 9]
-    );
+    assert_eq!(send(&pool, wf, &run("a")).await, vec![Recorded::Duplicate; 9]);
     let other = json!({"type": "winner", "task_id": "a", "winner": "nano", "score": 6, "total_iterations": 1});
     let told = send(&pool, wf, &[other]).await;
     insta::assert_debug_snapshot!(told, @r#"
@@ -187,21 +155,14 @@ async fn one_batch_may_hold_an_event_its_repetition_and_its_contradiction() {
     assert!(
         matches!(
             verdicts.as_slice(),
-            [
-                Recorded::Accepted,
-                Recorded::Conflict { .. },
-                Recorded::Duplicate
-            ]
+            [Recorded::Accepted, Recorded::Conflict { .. }, Recorded::Duplicate]
         ),
         "{verdicts:?}"
     );
     // The store's content decides, not the place in the batch.
     let verdicts = send(&pool, wf, &[score(9.0), score(8.0)]).await;
     assert!(
-        matches!(
-            verdicts.as_slice(),
-            [Recorded::Conflict { .. }, Recorded::Duplicate]
-        ),
+        matches!(verdicts.as_slice(), [Recorded::Conflict { .. }, Recorded::Duplicate]),
         "{verdicts:?}"
     );
 }
@@ -214,27 +175,18 @@ async fn an_event_id_belongs_to_one_event() {
     let completed = |task: &str| json!({"type": "completed", "task_id": task, "event_id": id});
     let verdicts = send(&pool, wf, &[completed("a"), completed("b")]).await;
     assert!(
-        matches!(
-            verdicts.as_slice(),
-            [Recorded::Accepted, Recorded::Conflict { .. }]
-        ),
+        matches!(verdicts.as_slice(), [Recorded::Accepted, Recorded::Conflict { .. }]),
         "{verdicts:?}"
     );
     let verdicts = send(&pool, wf, &[completed("c"), completed("a")]).await;
     assert!(
-        matches!(
-            verdicts.as_slice(),
-            [Recorded::Conflict { .. }, Recorded::Conflict { .. }]
-        ),
+        matches!(verdicts.as_slice(), [Recorded::Conflict { .. }, Recorded::Conflict { .. }]),
         "{verdicts:?}"
     );
     let verdicts = send(&pool, wf, &[completed("a")]).await;
     assert_eq!(verdicts, [Recorded::Duplicate]);
     let verdicts = send(&pool, wf, &[completed("c")]).await;
-    assert!(
-        matches!(verdicts.as_slice(), [Recorded::Conflict { .. }]),
-        "{verdicts:?}"
-    );
+    assert!(matches!(verdicts.as_slice(), [Recorded::Conflict { .. }]), "{verdicts:?}");
     assert_eq!(count(&pool, "SELECT count(*) FROM tasks").await, 1);
 }
 
@@ -246,14 +198,8 @@ async fn texts_come_back_byte_for_byte() {
     let prompt = "  ᾯ τῆς Ἑλλάδος 👩‍🎨 cafe\u{301}\r\n\tΆ/Ά ";
     send(&pool, wf, &[json!({"type": "task_started", "task_id": "ᾧ-1", "original_prompt": prompt, "metadata": {"Ἀ\u{301}": prompt}})]).await;
     let task = task(&pool, wf, "ᾧ-1").await;
-    assert_eq!(
-        task.original_prompt.as_deref().map(str::as_bytes),
-        Some(prompt.as_bytes())
-    );
-    assert_eq!(
-        task.original_prompt_length,
-        i32::try_from(prompt.chars().count()).ok()
-    );
+    assert_eq!(task.original_prompt.as_deref().map(str::as_bytes), Some(prompt.as_bytes()));
+    assert_eq!(task.original_prompt_length, i32::try_from(prompt.chars().count()).ok());
     assert_eq!(task.metadata["Ἀ\u{301}"], prompt);
 }
 
@@ -312,14 +258,7 @@ async fn a_removed_task_does_not_come_back() {
         ],
     )
     .await;
-    assert_eq!(
-        verdicts,
-        [
-            Recorded::TaskRemoved,
-            Recorded::Accepted,
-            Recorded::Accepted
-        ]
-    );
+    assert_eq!(verdicts, [Recorded::TaskRemoved, Recorded::Accepted, Recorded::Accepted]);
     assert_eq!(task(&pool, wf, "new").await.feedback_kept, Some(true));
     assert!(load_task(&pool, wf, "gone", "").await.unwrap().is_none());
     assert_eq!(count(&pool, "SELECT count(*) FROM task_events").await, 2);
@@ -342,11 +281,7 @@ async fn a_task_that_is_removed_while_its_event_is_written_does_not_come_back() 
         .await
         .unwrap();
 
-    let late = vec![event(
-        wf,
-        &json!({"type": "feedback", "task_id": "a", "kept": true}),
-        99,
-    )];
+    let late = vec![event(wf, &json!({"type": "feedback", "task_id": "a", "kept": true}), 99)];
     let writing = tokio::spawn({
         let pool = pool.clone();
         async move { record(&pool, wf, &models(), &late).await.unwrap() }
@@ -383,10 +318,7 @@ async fn eight_writers_with_the_same_events_store_them_once() {
     assert_eq!((accepted, duplicate), (events.len(), 7 * events.len()));
     assert_eq!(count(&pool, "SELECT count(*) FROM tasks").await, 12);
     assert_eq!(count(&pool, "SELECT count(*) FROM attempts").await, 24);
-    assert_eq!(
-        count(&pool, "SELECT count(*) FROM attempts WHERE was_selected").await,
-        12
-    );
+    assert_eq!(count(&pool, "SELECT count(*) FROM attempts WHERE was_selected").await, 12);
 }
 
 /// Counts the statements that sqlx reports.
@@ -424,13 +356,7 @@ async fn the_number_of_statements_does_not_grow_with_the_batch() {
     statements.store(0, Ordering::Relaxed);
     let events: Vec<Value> = (0..200).flat_map(|n| run(&format!("t{n}"))).collect();
     let verdicts = send(&pool, wf, &events).await;
-    assert_eq!(
-        verdicts
-            .iter()
-            .filter(|verdict| **verdict == Recorded::Accepted)
-            .count(),
-        199 * 9
-    );
+    assert_eq!(verdicts.iter().filter(|verdict| **verdict == Recorded::Accepted).count(), 199 * 9);
     let statements = statements.load(Ordering::Relaxed);
     assert!((6..=8).contains(&statements), "{statements} statements");
 }

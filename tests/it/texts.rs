@@ -15,11 +15,7 @@ const TEXTS: [(&str, &str, usize); 8] = [
     ("NFC", "Ά", 1),
     ("NFD", "Α\u{301}", 2),
     ("emoji of several code points", "👩\u{200d}🎨 🇬🇷", 6),
-    (
-        "right to left, with marks",
-        "\u{202b}שלום عليكم\u{202c}",
-        12,
-    ),
+    ("right to left, with marks", "\u{202b}שלום عليكم\u{202c}", 12),
     ("blanks and line ends", "  α\r\n\tβ \n", 9),
     ("beyond the basic plane", "𐀀𝔐", 2),
     ("a final sigma and a byte order mark", "\u{feff}λόγος", 6),
@@ -50,26 +46,15 @@ async fn an_events_texts_reach_their_rows_byte_for_byte() {
         assert_eq!(task.metadata[text], text, "{what}");
         let attempt = &task.attempts[0];
         assert_eq!(attempt.enhanced_prompt.as_deref(), Some(text), "{what}");
-        assert_eq!(
-            attempt.enhanced_prompt_length,
-            i32::try_from(length).ok(),
-            "{what}"
-        );
+        assert_eq!(attempt.enhanced_prompt_length, i32::try_from(length).ok(), "{what}");
         assert_eq!(attempt.validation_issues, Some(json!([text])), "{what}");
-        assert_eq!(
-            attempt.validation_reasoning.as_deref(),
-            Some(text),
-            "{what}"
-        );
+        assert_eq!(attempt.validation_reasoning.as_deref(), Some(text), "{what}");
     }
 }
 
 #[tokio::test]
 async fn ids_that_only_look_alike_are_two_tasks() {
-    let stage = Stage::builder()
-        .definition(|d| d.trigger.tasks = 3)
-        .build()
-        .await;
+    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
     stage.open_test().await;
     let composed = stage.assign("Ά", WAN).await;
     let decomposed = stage.assign("Α\u{301}", WAN).await;
@@ -83,15 +68,10 @@ async fn ids_that_only_look_alike_are_two_tasks() {
 
 #[tokio::test]
 async fn a_versions_texts_reach_the_file_and_the_backup_byte_for_byte() {
-    let stage = Stage::builder()
-        .definition(|d| d.trigger.tasks = 3)
-        .build()
-        .await;
+    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
     // An edit takes over the line ends of its document, so they are not what is looked at here.
-    let all: String = TEXTS
-        .iter()
-        .map(|(_, text, _)| format!("{text}\n").replace('\r', ""))
-        .collect();
+    let all: String =
+        TEXTS.iter().map(|(_, text, _)| format!("{text}\n").replace('\r', "")).collect();
     stage.complete_tasks("seed", 3, 7).await;
     stage.watch().await;
     let mut analysis = analysis_answer(&["seed-1"]);
@@ -99,18 +79,12 @@ async fn a_versions_texts_reach_the_file_and_the_backup_byte_for_byte() {
     stage.claude.answer_json(analysis);
     let edit = |document: &str| json!({ "document": document, "operation": "append", "section": "", "text": format!("\n{all}"), "because": ["1"] });
     let answer = |edits: Vec<Value>| json!({ "summary": all, "edits": edits });
-    stage.claude.answer_json(answer(vec![
-        edit("research"),
-        edit("activation"),
-        edit("template"),
-    ]));
+    stage.claude.answer_json(answer(vec![edit("research"), edit("activation"), edit("template")]));
     stage.claude.answer_json(answer(vec![edit("research")]));
     assert_eq!(stage.step().await, StateName::Generating);
     assert_eq!(stage.step().await, StateName::Testing);
     let first = stage.read(WAN, "research.md");
-    stage
-        .play_test("t", |_, told| if told.version == 2 { 9 } else { 6 })
-        .await;
+    stage.play_test("t", |_, told| if told.version == 2 { 9 } else { 6 }).await;
     stage.watch().await;
     stage.step().await;
     assert_eq!(stage.step().await, StateName::Applied);
@@ -131,17 +105,10 @@ async fn a_versions_texts_reach_the_file_and_the_backup_byte_for_byte() {
         (told.0.as_bytes(), told.1.as_bytes())
     );
     assert!(told.0.starts_with(&first));
-    assert!(
-        told.0.ends_with(&all) && told.1.ends_with(&all),
-        "{}",
-        told.0
-    );
+    assert!(told.0.ends_with(&all) && told.1.ends_with(&all), "{}", told.0);
     assert_eq!((told.2, told.3), (all.clone(), all));
     let backup = stage.file(WAN, &stage.backups(WAN)[0]).join("research.md");
-    assert_eq!(
-        std::fs::read(backup).expect("the backup reads"),
-        first.as_bytes()
-    );
+    assert_eq!(std::fs::read(backup).expect("the backup reads"), first.as_bytes());
     assert_eq!(stage.active_version(NANO).await, 2);
 }
 
@@ -150,22 +117,15 @@ async fn a_database_that_cannot_hold_every_text_is_refused_with_words() {
     let url = database_url().await;
     let (start, rest) = url.rsplit_once('/').expect("a URL with a database");
     let (name, options) = rest.split_once('?').unwrap_or((rest, ""));
-    let mut connection = PgConnection::connect(&url)
-        .await
-        .expect("the cluster answers");
+    let mut connection = PgConnection::connect(&url).await.expect("the cluster answers");
     for encoding in ["LATIN1", "SQL_ASCII"] {
         let other = format!("{name}_{}", encoding.to_lowercase());
         let create = format!(
             "CREATE DATABASE {other} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
         );
-        sqlx::query(AssertSqlSafe(create))
-            .execute(&mut connection)
-            .await
-            .expect("it is made");
+        sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.expect("it is made");
         let refused = Store::connect(&format!("{start}/{other}?{options}"), None, 1).await;
-        let Err(error @ StoreError::NotUtf8(_)) = refused else {
-            panic!("{refused:?}")
-        };
+        let Err(error @ StoreError::NotUtf8(_)) = refused else { panic!("{refused:?}") };
         assert_eq!(
             error.to_string(),
             format!(
@@ -173,7 +133,5 @@ async fn a_database_that_cannot_hold_every_text_is_refused_with_words() {
             )
         );
     }
-    Store::connect(&url, None, 1)
-        .await
-        .expect("a UTF-8 database is taken");
+    Store::connect(&url, None, 1).await.expect("a UTF-8 database is taken");
 }

@@ -5,18 +5,13 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn every_stop_reason_has_its_end() {
-    let stopped = |word: &str| Reply::Stopped {
-        stop_reason: word.to_owned(),
-        text: "{}".to_owned(),
-    };
+    let stopped =
+        |word: &str| Reply::Stopped { stop_reason: word.to_owned(), text: "{}".to_owned() };
     let cases = [
         (good(), "answer"),
         (stopped("stop_sequence"), "answer"),
         (Reply::ThinkingThenText("{}".to_owned()), "answer"),
-        (
-            Reply::Truncated("{\"o".to_owned()),
-            "claude_truncated waits for a person",
-        ),
+        (Reply::Truncated("{\"o".to_owned()), "claude_truncated waits for a person"),
         (Reply::ThinkingOnly, "claude_truncated waits for a person"),
         (Reply::Refusal, "claude_refused waits for a person"),
         (stopped("pause_turn"), "claude_paused may be tried later"),
@@ -26,19 +21,13 @@ async fn every_stop_reason_has_its_end() {
             "claude_context_window_exceeded waits for a person",
         ),
         (stopped("sunset"), "claude_unknown_stop waits for a person"),
-        (
-            Reply::Text(String::new()),
-            "claude_empty may be tried later",
-        ),
+        (Reply::Text(String::new()), "claude_empty may be tried later"),
     ];
     for (reply, expected) in cases {
         let story = story_of(vec![reply.clone()]).await;
         assert!(story.starts_with(expected), "{reply:?}: {story}");
         assert_eq!(story.lines().count(), 2, "{reply:?} is paid once: {story}");
-        assert!(
-            story.contains("1: 200 ") && !story.contains("about"),
-            "{story}"
-        );
+        assert!(story.contains("1: 200 ") && !story.contains("about"), "{story}");
     }
 }
 
@@ -46,13 +35,7 @@ async fn every_stop_reason_has_its_end() {
 async fn thinking_that_used_up_the_answer_says_so() {
     let stage = Stage::replying(vec![Reply::ThinkingOnly]).await;
     let error = stage.call(&request()).await.unwrap_err();
-    assert_eq!(
-        error,
-        CallError::Truncated {
-            max_tokens: 1000,
-            only_thought: true
-        }
-    );
+    assert_eq!(error, CallError::Truncated { max_tokens: 1000, only_thought: true });
 }
 
 #[tokio::test]
@@ -69,15 +52,9 @@ async fn errors_that_wait_for_a_person_are_made_once() {
     ];
     for (status, kind, code) in cases {
         let story = story_of(vec![error(status, kind, &[])]).await;
-        assert_eq!(
-            story,
-            format!("{code} waits for a person\n1: {status} - {code} 0 USD\n")
-        );
+        assert_eq!(story, format!("{code} waits for a person\n1: {status} - {code} 0 USD\n"));
     }
-    for code in [
-        "enforced_spend_limit_reached",
-        "contract_spend_limit_reached",
-    ] {
+    for code in ["enforced_spend_limit_reached", "contract_spend_limit_reached"] {
         let story = story_of(vec![limit(code)]).await;
         let expected = "claude_spend_limit_reached waits for a person\n1: 429 - claude_spend_limit_reached 0 USD\n";
         assert_eq!(story, expected);
@@ -87,71 +64,18 @@ async fn errors_that_wait_for_a_person_are_made_once() {
 #[tokio::test]
 async fn errors_that_pass_are_made_three_times() {
     let cases = [
-        (
-            error(408, "timeout_error", &[]),
-            408,
-            "claude_server_failed",
-            "0",
-        ),
-        (
-            error(409, "conflict_error", &[]),
-            409,
-            "claude_server_failed",
-            "0",
-        ),
-        (
-            error(429, "rate_limit_error", &[]),
-            429,
-            "claude_rate_limited",
-            "0",
-        ),
-        (
-            limit("ramp_limit_exceeded"),
-            429,
-            "claude_rate_limited",
-            "0",
-        ),
-        (
-            error(500, "api_error", &[]),
-            500,
-            "claude_server_failed",
-            "0",
-        ),
-        (
-            error(503, "overloaded_error", &[]),
-            503,
-            "claude_overloaded",
-            "0",
-        ),
-        (
-            error(504, "timeout_error", &[]),
-            504,
-            "claude_server_failed",
-            "0",
-        ),
-        (
-            error(529, "overloaded_error", &[]),
-            529,
-            "claude_overloaded",
-            "0",
-        ),
+        (error(408, "timeout_error", &[]), 408, "claude_server_failed", "0"),
+        (error(409, "conflict_error", &[]), 409, "claude_server_failed", "0"),
+        (error(429, "rate_limit_error", &[]), 429, "claude_rate_limited", "0"),
+        (limit("ramp_limit_exceeded"), 429, "claude_rate_limited", "0"),
+        (error(500, "api_error", &[]), 500, "claude_server_failed", "0"),
+        (error(503, "overloaded_error", &[]), 503, "claude_overloaded", "0"),
+        (error(504, "timeout_error", &[]), 504, "claude_server_failed", "0"),
+        (error(529, "overloaded_error", &[]), 529, "claude_overloaded", "0"),
         (Reply::Html(502), 502, "claude_server_failed", "0"),
         (Reply::Html(503), 503, "claude_overloaded", "0"),
-        (
-            Reply::Raw {
-                status: 500,
-                body: String::new(),
-            },
-            500,
-            "claude_server_failed",
-            "0",
-        ),
-        (
-            Reply::Html(504),
-            504,
-            "claude_server_failed",
-            "about 0.02094",
-        ),
+        (Reply::Raw { status: 500, body: String::new() }, 500, "claude_server_failed", "0"),
+        (Reply::Html(504), 504, "claude_server_failed", "about 0.02094"),
     ];
     for (reply, status, code, usd) in cases {
         let story = story_of(vec![reply]).await;
@@ -168,11 +92,7 @@ async fn errors_that_pass_are_made_three_times() {
 async fn the_answer_after_two_failures_is_taken_and_the_stated_waits_are_kept() {
     let story = story_of(vec![
         error(429, "rate_limit_error", &[("retry-after", "37")]),
-        error(
-            529,
-            "overloaded_error",
-            &[("retry-after-ms", "250"), ("retry-after", "9")],
-        ),
+        error(529, "overloaded_error", &[("retry-after-ms", "250"), ("retry-after", "9")]),
         good(),
     ])
     .await;
@@ -188,12 +108,8 @@ async fn the_answer_after_two_failures_is_taken_and_the_stated_waits_are_kept() 
 
 #[tokio::test]
 async fn a_wait_of_an_hour_is_handed_back() {
-    let stage = Stage::replying(vec![error(
-        429,
-        "rate_limit_error",
-        &[("retry-after", "3600")],
-    )])
-    .await;
+    let stage =
+        Stage::replying(vec![error(429, "rate_limit_error", &[("retry-after", "3600")])]).await;
     let error = stage.call(&request()).await.unwrap_err();
     assert_eq!(error.code(), "claude_rate_limited");
     assert!(error.retryable());
@@ -203,18 +119,11 @@ async fn a_wait_of_an_hour_is_handed_back() {
 
 #[tokio::test]
 async fn the_word_of_the_api_about_a_retry_is_followed() {
-    let never = story_of(vec![error(
-        500,
-        "api_error",
-        &[("x-should-retry", "false")],
-    )])
-    .await;
+    let never = story_of(vec![error(500, "api_error", &[("x-should-retry", "false")])]).await;
     assert_eq!(never.lines().count(), 2, "{never}");
-    let please = story_of(vec![
-        error(400, "invalid_request_error", &[("x-should-retry", "true")]),
-        good(),
-    ])
-    .await;
+    let please =
+        story_of(vec![error(400, "invalid_request_error", &[("x-should-retry", "true")]), good()])
+            .await;
     assert!(please.starts_with("answer"), "{please}");
 }
 
@@ -230,10 +139,7 @@ async fn a_body_that_breaks_off_is_tried_again_and_its_cost_is_guessed() {
 
 #[tokio::test]
 async fn a_body_that_is_no_message_is_not_tried_at_once() {
-    let raw = |body: &str| Reply::Raw {
-        status: 200,
-        body: body.to_owned(),
-    };
+    let raw = |body: &str| Reply::Raw { status: 200, body: body.to_owned() };
     for reply in [
         raw(""),
         raw("<html>"),
@@ -253,10 +159,7 @@ async fn an_answer_over_the_limit_is_dropped() {
     let mut stage = Stage::replying(vec![Reply::Text("x".repeat(5000))]).await;
     stage.settings.answer_bytes_max = 4096;
     let story = stage.story(&request()).await;
-    assert!(
-        story.starts_with("claude_answer_too_large waits for a person\n1: 200 "),
-        "{story}"
-    );
+    assert!(story.starts_with("claude_answer_too_large waits for a person\n1: 200 "), "{story}");
 }
 
 #[tokio::test]

@@ -36,10 +36,7 @@ impl Stage {
     }
 
     async fn with(responder: impl crate::stand_in::claude::Responder) -> Self {
-        let settings = StandInSettings {
-            api_key: KEY.to_owned(),
-            port: 0,
-        };
+        let settings = StandInSettings { api_key: KEY.to_owned(), port: 0 };
         let stand_in = ClaudeStandIn::start(settings, responder).await.unwrap();
         let key = ApiKey::new(KEY).unwrap();
         Self {
@@ -52,14 +49,7 @@ impl Stage {
 
     async fn call(&self, request: &MessageRequest) -> Result<Answer, CallError> {
         let api = HttpClaude::new(self.settings.clone()).unwrap();
-        call(
-            &api,
-            request,
-            &RetryPolicy::default(),
-            &self.journal,
-            &self.pause,
-        )
-        .await
+        call(&api, request, &RetryPolicy::default(), &self.journal, &self.pause).await
     }
 
     /// The call's end, its waits, and one line an attempt.
@@ -67,11 +57,8 @@ impl Stage {
         let mut story = match self.call(request).await {
             Ok(answer) => format!("answer {:?} for {} USD\n", answer.text, answer.cost),
             Err(error) => {
-                let again = if error.retryable() {
-                    "may be tried later"
-                } else {
-                    "waits for a person"
-                };
+                let again =
+                    if error.retryable() { "may be tried later" } else { "waits for a person" };
                 assert!(!error.words().contains(KEY));
                 format!("{} {again}\n", error.code())
             }
@@ -85,8 +72,7 @@ impl Stage {
                 story,
                 "{}: {} {} {} {}{} USD",
                 row.attempt_no,
-                end.status
-                    .map_or("no status".to_owned(), |status| status.to_string()),
+                end.status.map_or("no status".to_owned(), |status| status.to_string()),
                 end.stop_reason.as_deref().unwrap_or("-"),
                 end.error_code.unwrap_or("-"),
                 if end.estimated { "about " } else { "" },
@@ -104,18 +90,9 @@ fn request() -> MessageRequest {
         "type": "object", "required": ["ok"], "additionalProperties": false,
         "properties": {"ok": {"type": "boolean"}}
     });
-    let system = vec![
-        ("You judge. ".repeat(40), true),
-        ("Be brief.".to_owned(), false),
-    ];
-    MessageRequest::structured(
-        "claude-opus-5-5",
-        1000,
-        system,
-        "Judge this.".to_owned(),
-        schema,
-    )
-    .tuned(Some(Effort::Medium), ThinkingWish::ModelDefault)
+    let system = vec![("You judge. ".repeat(40), true), ("Be brief.".to_owned(), false)];
+    MessageRequest::structured("claude-opus-5-5", 1000, system, "Judge this.".to_owned(), schema)
+        .tuned(Some(Effort::Medium), ThinkingWish::ModelDefault)
 }
 
 async fn story_of(replies: Vec<Reply>) -> String {

@@ -46,24 +46,12 @@ async fn without_a_key_nothing_is_written_and_nothing_sent() {
 #[tokio::test]
 async fn a_wrong_key_and_a_retired_model_are_turned_down() {
     let mut stage = Stage::replying(vec![good()]).await;
-    let retired = MessageRequest {
-        model: "claude-opus-3".to_owned(),
-        ..request()
-    };
-    assert_eq!(
-        stage.call(&retired).await.unwrap_err().code(),
-        "claude_model_not_found"
-    );
+    let retired = MessageRequest { model: "claude-opus-3".to_owned(), ..request() };
+    assert_eq!(stage.call(&retired).await.unwrap_err().code(), "claude_model_not_found");
     stage.settings.api_key = Some(ApiKey::new("sk-ant-other").unwrap());
-    assert_eq!(
-        stage.call(&request()).await.unwrap_err().code(),
-        "claude_invalid_key"
-    );
+    assert_eq!(stage.call(&request()).await.unwrap_err().code(), "claude_invalid_key");
     stage.settings.base_url.push_str("/elsewhere");
-    assert_eq!(
-        stage.call(&request()).await.unwrap_err().code(),
-        "claude_model_not_found"
-    );
+    assert_eq!(stage.call(&request()).await.unwrap_err().code(), "claude_model_not_found");
 }
 
 #[tokio::test]
@@ -77,10 +65,7 @@ async fn a_server_that_repeats_the_key_does_not_get_it_into_the_records() {
     };
     let stage = Stage::replying(vec![reply]).await;
     let error = stage.call(&request()).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Claude does not accept the API key: no such key: (hidden)."
-    );
+    assert_eq!(error.to_string(), "Claude does not accept the API key: no such key: (hidden).");
     assert!(!format!("{:?}", stage.journal.rows()).contains(KEY));
 }
 
@@ -100,14 +85,7 @@ async fn a_call_dropped_on_its_way_leaves_a_begin_without_an_end() {
     claude.release();
     let again = call(&claude, &request, &policy, &journal, &pause).await;
     assert_eq!(again.unwrap().call_id, CallId(uuid::Uuid::from_u128(2)));
-    assert_eq!(
-        journal
-            .rows()
-            .iter()
-            .filter(|row| row.finished.is_none())
-            .count(),
-        1
-    );
+    assert_eq!(journal.rows().iter().filter(|row| row.finished.is_none()).count(), 1);
 }
 
 #[tokio::test]
@@ -116,14 +94,7 @@ async fn a_script_at_its_end_is_an_error_that_says_so() {
     claude.status(529, &[]).connection_error();
     let journal = MemoryJournal::default();
     let pause = NoPause::default();
-    let end = call(
-        &claude,
-        &request(),
-        &RetryPolicy::default(),
-        &journal,
-        &pause,
-    )
-    .await;
+    let end = call(&claude, &request(), &RetryPolicy::default(), &journal, &pause).await;
     let words = end.unwrap_err().to_string();
     assert_eq!(
         words,
@@ -154,9 +125,7 @@ impl CallJournal for BrokenJournal {
     }
 
     fn end<'a>(&'a self, _: CallId, _: &'a Finished) -> BoxFuture<'a, Result<(), JournalError>> {
-        Box::pin(std::future::ready(Err(JournalError(
-            "the database is gone".to_owned(),
-        ))))
+        Box::pin(std::future::ready(Err(JournalError("the database is gone".to_owned()))))
     }
 }
 
@@ -165,33 +134,18 @@ async fn what_cannot_be_written_down_is_not_sent() {
     for (at_begin, requests) in [(true, 0), (false, 1)] {
         let claude = ScriptedClaude::new();
         claude.status(529, &[]);
-        let journal = BrokenJournal {
-            at_begin,
-            begun: AtomicU64::new(0),
-        };
-        let end = call(
-            &claude,
-            &request(),
-            &RetryPolicy::default(),
-            &journal,
-            &NoPause::default(),
-        )
-        .await;
+        let journal = BrokenJournal { at_begin, begun: AtomicU64::new(0) };
+        let end =
+            call(&claude, &request(), &RetryPolicy::default(), &journal, &NoPause::default()).await;
         assert_eq!(end.unwrap_err().code(), "claude_journal");
-        assert_eq!(
-            (journal.begun.into_inner(), claude.requests().len()),
-            (1, requests)
-        );
+        assert_eq!((journal.begun.into_inner(), claude.requests().len()), (1, requests));
     }
 }
 
 #[test]
 fn the_words_for_a_person() {
     let status = |status: u16, message: &str| {
-        let kind = AttemptErrorKind::Status {
-            error_type: Some("t".to_owned()),
-            error_code: None,
-        };
+        let kind = AttemptErrorKind::Status { error_type: Some("t".to_owned()), error_code: None };
         CallError::from_attempt(&request(), Some(status), &AttemptError::new(kind, message)).words()
     };
     let credit = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.";
@@ -201,20 +155,10 @@ fn the_words_for_a_person() {
         status(404, "model: claude-opus-5-5"),
         status(413, "Request exceeds the maximum size"),
         status(529, "Overloaded"),
-        CallError::SpendLimitReached {
-            message: "Monthly usage threshold reached".to_owned(),
-        }
-        .words(),
-        CallError::Truncated {
-            max_tokens: 4096,
-            only_thought: true,
-        }
-        .words(),
-        CallError::Refused {
-            category: Some("cyber".to_owned()),
-            explanation: None,
-        }
-        .words(),
+        CallError::SpendLimitReached { message: "Monthly usage threshold reached".to_owned() }
+            .words(),
+        CallError::Truncated { max_tokens: 4096, only_thought: true }.words(),
+        CallError::Refused { category: Some("cyber".to_owned()), explanation: None }.words(),
         CallError::NotConfigured.words(),
     ];
     insta::assert_snapshot!(words.join("\n\n"), @r#"

@@ -42,10 +42,7 @@ fn request(model: &str) -> MessageRequest {
     MessageRequest::structured(
         model,
         4096,
-        vec![
-            ("You rewrite image-edit requests.".into(), true),
-            ("Be brief.".into(), false),
-        ],
+        vec![("You rewrite image-edit requests.".into(), true), ("Be brief.".into(), false)],
         "Request: change the sky to sunset".into(),
         json!({"type": "object", "properties": {}, "required": [], "additionalProperties": false}),
     )
@@ -77,10 +74,7 @@ fn a_request_has_the_documented_shape_and_no_temperature() {
 #[test]
 fn the_least_thinking_is_what_the_model_accepts() {
     let thinking = |model: &str, effort| request(model).tuned(effort, ThinkingWish::Least).thinking;
-    assert_eq!(
-        thinking("claude-sonnet-5-5", None),
-        Some(Thinking::BetweenTools)
-    );
+    assert_eq!(thinking("claude-sonnet-5-5", None), Some(Thinking::BetweenTools));
     assert_eq!(thinking("claude-haiku-5-5", None), Some(Thinking::Disabled));
     assert_eq!(thinking("claude-haiku-5-5", Some(Effort::Low)), None);
     assert_eq!(thinking("claude-opus-5-5", Some(Effort::High)), None);
@@ -120,10 +114,7 @@ fn a_structured_answer_reads_whole() {
 fn the_text_is_found_behind_the_thinking() {
     let answer = read(THINKING_FIRST);
     assert!(answer.text().starts_with(r#"{"score":8"#));
-    assert_eq!(
-        answer.usage.output_tokens_details.unwrap().thinking_tokens,
-        Some(540)
-    );
+    assert_eq!(answer.usage.output_tokens_details.unwrap().thinking_tokens, Some(540));
 }
 
 #[test]
@@ -194,15 +185,8 @@ fn every_documented_error_body_reads() {
     for (body, error_type, error_code) in bodies {
         let envelope: ErrorEnvelope = serde_json::from_str(body).unwrap();
         assert_eq!(envelope.error.error_type, error_type);
-        assert!(
-            envelope
-                .request_id
-                .is_some_and(|id| id.starts_with("req_011"))
-        );
-        let code = envelope
-            .error
-            .details
-            .and_then(|details| details.error_code);
+        assert!(envelope.request_id.is_some_and(|id| id.starts_with("req_011")));
+        let code = envelope.error.details.and_then(|details| details.error_code);
         assert_eq!(code.as_deref(), error_code);
     }
 }

@@ -15,14 +15,10 @@ pub(super) fn applying(verdicts: &mut [ModelVerdict], event: &Event, turn: &mut 
         Event::FilesApplied => {
             let standing = standing_adoptions(verdicts);
             if standing.is_empty() {
-                return to(State::RolledBack {
-                    outcome: turn.outcome(verdicts),
-                });
+                return to(State::RolledBack { outcome: turn.outcome(verdicts) });
             }
             match turn.rules.guard {
-                Guard::Off => to(State::Applied {
-                    outcome: turn.outcome(verdicts),
-                }),
+                Guard::Off => to(State::Applied { outcome: turn.outcome(verdicts) }),
                 Guard::Probation => to(State::Probation {
                     verdicts: verdicts.to_vec(),
                     on_probation: standing.into_iter().map(watch).collect(),
@@ -34,24 +30,14 @@ pub(super) fn applying(verdicts: &mut [ModelVerdict], event: &Event, turn: &mut 
         }
         Event::CancelRequested { reason } => {
             // A model that an operator rolled back meanwhile keeps the version that he named.
-            revert(
-                verdicts,
-                &standing_adoptions(verdicts),
-                Vec::new(),
-                Some(reason),
-                turn,
-            )
+            revert(verdicts, &standing_adoptions(verdicts), Vec::new(), Some(reason), turn)
         }
         _ => Super,
     }
 }
 
 const fn watch(adoption: Adoption) -> OnProbation {
-    OnProbation {
-        adoption,
-        extended: false,
-        decision: None,
-    }
+    OnProbation { adoption, extended: false, decision: None }
 }
 
 fn revert(
@@ -63,15 +49,9 @@ fn revert(
 ) -> Next {
     let reverts: Vec<Adoption> = adoptions
         .iter()
-        .map(|a| Adoption {
-            model: a.model.clone(),
-            from: a.to,
-            to: a.from,
-        })
+        .map(|a| Adoption { model: a.model.clone(), from: a.to, to: a.from })
         .collect();
-    turn.wants(Effect::Revert {
-        reverts: reverts.clone(),
-    });
+    turn.wants(Effect::Revert { reverts: reverts.clone() });
     to(State::Reverting {
         verdicts: verdicts.to_vec(),
         reverts,
@@ -87,29 +67,20 @@ pub(super) fn probation(
     turn: &mut Turn<'_>,
 ) -> Next {
     match event {
-        Event::ProbationLookTaken {
-            model,
-            pooled,
-            probation,
-        } => {
+        Event::ProbationLookTaken { model, pooled, probation } => {
             let enough = u64::from(turn.rules.probation_scores_per_arm_min);
             let Some(watched) = watched(on_probation, model) else {
                 return turn.refuse("no probation of that model waits for its look");
             };
             if probation.control.count < enough || probation.candidate.count < enough {
                 if watched.extended {
-                    turn.wants(Effect::AwaitApproval {
-                        stage: ApprovalStage::ProbationUndecided,
-                    });
+                    turn.wants(Effect::AwaitApproval { stage: ApprovalStage::ProbationUndecided });
                 }
                 watched.extended = true;
                 return Handled;
             }
-            let kept = gate::exceeds(
-                pooled.control,
-                pooled.candidate,
-                turn.rules.retain_basis_points,
-            );
+            let kept =
+                gate::exceeds(pooled.control, pooled.candidate, turn.rules.retain_basis_points);
             watched.decision = Some(kept_or_regressed(kept));
             leave_probation_when_decided(verdicts, on_probation, turn)
         }
@@ -125,10 +96,7 @@ pub(super) fn probation(
                 Event::ModelRetired { .. } => ProbationDecision::Retired,
                 _ => ProbationDecision::Superseded,
             };
-            for watched in on_probation
-                .iter_mut()
-                .filter(|w| w.adoption.model == *model)
-            {
+            for watched in on_probation.iter_mut().filter(|w| w.adoption.model == *model) {
                 if stays_in_the_cycle(watched) {
                     watched.decision = Some(ended);
                 }
@@ -156,18 +124,11 @@ fn watched<'p>(on_probation: &'p mut [OnProbation], model: &str) -> Option<&'p m
 
 /// False once the model was rolled back by hand or retired: the cycle then leaves its files alone.
 const fn stays_in_the_cycle(watched: &OnProbation) -> bool {
-    !matches!(
-        watched.decision,
-        Some(ProbationDecision::Superseded | ProbationDecision::Retired)
-    )
+    !matches!(watched.decision, Some(ProbationDecision::Superseded | ProbationDecision::Retired))
 }
 
 const fn kept_or_regressed(kept: bool) -> ProbationDecision {
-    if kept {
-        ProbationDecision::Kept
-    } else {
-        ProbationDecision::Regressed
-    }
+    if kept { ProbationDecision::Kept } else { ProbationDecision::Regressed }
 }
 
 fn leave_probation_when_decided(
@@ -175,10 +136,7 @@ fn leave_probation_when_decided(
     on_probation: &[OnProbation],
     turn: &mut Turn<'_>,
 ) -> Next {
-    if on_probation
-        .iter()
-        .any(|watched| watched.decision.is_none())
-    {
+    if on_probation.iter().any(|watched| watched.decision.is_none()) {
         return Handled;
     }
     let ended = |decision| {
@@ -199,11 +157,7 @@ fn leave_probation_when_decided(
             outcome = outcome.after_probation(&watched.adoption.model, decision);
         }
     }
-    if kept.is_empty() {
-        to(State::RolledBack { outcome })
-    } else {
-        to(State::Applied { outcome })
-    }
+    if kept.is_empty() { to(State::RolledBack { outcome }) } else { to(State::Applied { outcome }) }
 }
 
 pub(super) fn reverting(
@@ -217,10 +171,7 @@ pub(super) fn reverting(
         Event::FilesReverted => {
             if let Some(reason) = cancelled_because {
                 let outcome = cancelled_outcome(turn.outcome(verdicts));
-                return to(State::Cancelled {
-                    outcome,
-                    reason: reason.to_owned(),
-                });
+                return to(State::Cancelled { outcome, reason: reason.to_owned() });
             }
             let outcome = reverted_outcome(turn.outcome(verdicts), kept);
             if kept.is_empty() {

@@ -38,10 +38,7 @@ pub(super) fn testing(experiments: &mut [Experiment], event: &Event, turn: &mut 
         }
         Event::CancelRequested { reason } => {
             let outcome = cancelled_test(experiments, turn);
-            to(State::Cancelled {
-                outcome,
-                reason: reason.clone(),
-            })
+            to(State::Cancelled { outcome, reason: reason.clone() })
         }
         _ => Super,
     }
@@ -55,10 +52,7 @@ fn undecided<'e>(experiments: &'e mut [Experiment], model: &str) -> Option<&'e m
 
 /// A decision that no look led to: the old version stays.
 const fn without_look(reason: Reason) -> Decision {
-    Decision {
-        status: Status::Inconclusive,
-        reason,
-    }
+    Decision { status: Status::Inconclusive, reason }
 }
 
 /// Ends a test that still runs, or drops an adoption that waits for the other tests. A verdict itself
@@ -84,14 +78,11 @@ fn refuse_untested(experiments: &mut [Experiment], models: &[String], turn: &mut
     if refused == 0 {
         return turn.refuse("no candidate of those models waits for its verdict");
     }
-    let all_refused = experiments.iter().all(|e| {
-        e.decision
-            .is_some_and(|decision| decision.reason == Reason::Refused)
-    });
+    let all_refused = experiments
+        .iter()
+        .all(|e| e.decision.is_some_and(|decision| decision.reason == Reason::Refused));
     if all_refused {
-        return to(State::Rejected {
-            outcome: turn.outcome(&verdicts_of(experiments)),
-        });
+        return to(State::Rejected { outcome: turn.outcome(&verdicts_of(experiments)) });
     }
     leave_testing_when_decided(experiments, turn)
 }
@@ -125,19 +116,14 @@ fn cancelled_test(experiments: &[Experiment], turn: &Turn<'_>) -> Outcome {
 }
 
 fn leave_testing_when_decided(experiments: &[Experiment], turn: &mut Turn<'_>) -> Next {
-    if experiments
-        .iter()
-        .any(|experiment| experiment.decision.is_none())
-    {
+    if experiments.iter().any(|experiment| experiment.decision.is_none()) {
         return Handled;
     }
     let verdicts = verdicts_of(experiments);
     if turn.rules.approval == Approval::BeforeApply
         && verdicts.iter().any(ModelVerdict::stands_adopted)
     {
-        turn.wants(Effect::AwaitApproval {
-            stage: ApprovalStage::BeforeApply,
-        });
+        turn.wants(Effect::AwaitApproval { stage: ApprovalStage::BeforeApply });
     }
     turn.wants(Effect::Decide);
     to(State::Deciding { verdicts })

@@ -39,18 +39,10 @@ fn pool() -> Vec<Event> {
         candidates(&[SEEDREAM, QWEN], &[FLUX]),
         candidates(&[SEEDREAM, QWEN, FLUX], &[]),
     ];
-    let mut rare = vec![
-        Event::TestTimedOut,
-        refused(&[]),
-        cancelled(),
-        candidates(&[], &[SEEDREAM]),
-    ];
+    let mut rare =
+        vec![Event::TestTimedOut, refused(&[]), cancelled(), candidates(&[], &[SEEDREAM])];
     for model in [SEEDREAM, QWEN, FLUX] {
-        leading_on.extend([
-            adopting_look(model),
-            keeping_look(model),
-            regressing_look(model),
-        ]);
+        leading_on.extend([adopting_look(model), keeping_look(model), regressing_look(model)]);
         rare.extend([
             rejecting_look(model),
             undecided_look(model),
@@ -82,35 +74,24 @@ fn histories() -> impl Strategy<Value = History> {
             let event = (*index.get(&choice)).clone();
             if let Ok((after, effects)) = step(&last, &event) {
                 let before = std::mem::replace(&mut last, after.clone());
-                lines.push(Line {
-                    before,
-                    event,
-                    after,
-                    effects,
-                });
+                lines.push(Line { before, event, after, effects });
             }
         }
-        History {
-            opened,
-            lines,
-            last,
-        }
+        History { opened, lines, last }
     })
 }
 
 fn decisions(state: &State) -> BTreeMap<String, Decision> {
     match state {
-        State::Testing { experiments } => experiments
-            .iter()
-            .filter_map(|e| Some((e.model.clone(), e.decision?)))
-            .collect(),
+        State::Testing { experiments } => {
+            experiments.iter().filter_map(|e| Some((e.model.clone(), e.decision?))).collect()
+        }
         State::Deciding { verdicts }
         | State::Applying { verdicts, .. }
         | State::Probation { verdicts, .. }
-        | State::Reverting { verdicts, .. } => verdicts
-            .iter()
-            .map(|v| (v.model.clone(), v.decision))
-            .collect(),
+        | State::Reverting { verdicts, .. } => {
+            verdicts.iter().map(|v| (v.model.clone(), v.decision)).collect()
+        }
         _ => BTreeMap::new(),
     }
 }
@@ -118,19 +99,15 @@ fn decisions(state: &State) -> BTreeMap<String, Decision> {
 /// The models whose adoption was refused, superseded or retired.
 fn dropped(state: &State) -> BTreeSet<String> {
     match state {
-        State::Testing { experiments } => experiments
-            .iter()
-            .filter(|e| e.dropped.is_some())
-            .map(|e| e.model.clone())
-            .collect(),
+        State::Testing { experiments } => {
+            experiments.iter().filter(|e| e.dropped.is_some()).map(|e| e.model.clone()).collect()
+        }
         State::Deciding { verdicts }
         | State::Applying { verdicts, .. }
         | State::Probation { verdicts, .. }
-        | State::Reverting { verdicts, .. } => verdicts
-            .iter()
-            .filter(|v| v.dropped.is_some())
-            .map(|v| v.model.clone())
-            .collect(),
+        | State::Reverting { verdicts, .. } => {
+            verdicts.iter().filter(|v| v.dropped.is_some()).map(|v| v.model.clone()).collect()
+        }
         _ => BTreeSet::new(),
     }
 }

@@ -37,13 +37,8 @@ fn a_refusal_reads_as_a_sentence() {
 #[test]
 fn a_window_smaller_than_the_trigger_opens_no_analysis() {
     let cycle = Cycle::open(Guard::Off, Approval::None);
-    let refusal = cycle.refuses(Event::TriggerReached {
-        window: Window { tasks: 49 },
-    });
-    assert_eq!(
-        refusal.why,
-        "the window holds fewer tasks than the trigger asks for"
-    );
+    let refusal = cycle.refuses(Event::TriggerReached { window: Window { tasks: 49 } });
+    assert_eq!(refusal.why, "the window holds fewer tasks than the trigger asks for");
 }
 
 #[test]
@@ -51,10 +46,7 @@ fn a_second_look_at_the_same_model_is_refused() {
     let mut cycle = Cycle::testing(Guard::Off, Approval::None, &[SEEDREAM, QWEN]);
     cycle.on(rejecting_look(SEEDREAM));
     let refusal = cycle.refuses(adopting_look(SEEDREAM));
-    assert_eq!(
-        refusal.why,
-        "no experiment of that model waits for its look"
-    );
+    assert_eq!(refusal.why, "no experiment of that model waits for its look");
     cycle.refuses(adopting_look(FLUX));
 }
 
@@ -81,10 +73,7 @@ fn invariant_3_a_candidate_brings_no_verdict_along() {
         experiments: adopted.into_iter().collect(),
         without: Vec::new(),
     });
-    assert_eq!(
-        refusal.why,
-        "an experiment comes with a verdict before its test"
-    );
+    assert_eq!(refusal.why, "an experiment comes with a verdict before its test");
 }
 
 #[test]

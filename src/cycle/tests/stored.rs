@@ -122,13 +122,9 @@ fn a_malformed_snapshot_says_what_is_wrong_with_it() {
 
 #[test]
 fn a_snapshot_without_a_format_is_none() {
-    for value in [
-        json!({}),
-        json!({ "format": "1" }),
-        json!({ "format": -1 }),
-        json!([1, 2]),
-        Value::Null,
-    ] {
+    for value in
+        [json!({}), json!({ "format": "1" }), json!({ "format": -1 }), json!([1, 2]), Value::Null]
+    {
         let error = Snapshot::from_json(value).unwrap_err();
         assert!(matches!(error, SnapshotError::NoFormat), "{error}");
     }

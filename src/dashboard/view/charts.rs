@@ -16,10 +16,7 @@ pub(super) struct Pair {
     narrow: Chart,
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "sums stay far below 2^53, and it is a picture"
-)]
+#[expect(clippy::cast_precision_loss, reason = "sums stay far below 2^53, and it is a picture")]
 pub(super) fn scores(id: &str, it: &Analytics, models: &[&str]) -> Option<Pair> {
     let series: Vec<Series> = models
         .iter()
@@ -41,27 +38,14 @@ pub(super) fn scores(id: &str, it: &Analytics, models: &[&str]) -> Option<Pair> 
         .activations
         .iter()
         .filter(|mark| mark.kind != "first_start")
-        .map(|mark| Mark {
-            day: mark.day,
-            label: format!("{} v{}", mark.model, mark.version),
-        })
+        .map(|mark| Mark { day: mark.day, label: format!("{} v{}", mark.model, mark.version) })
         .collect();
     let limits = (0.0, Some(f64::from(it.score_max)));
-    pair(
-        &format!("{id}-scores"),
-        "Mean score by day",
-        &series,
-        &marks,
-        limits,
-        WIDE,
-    )
+    pair(&format!("{id}-scores"), "Mean score by day", &series, &marks, limits, WIDE)
 }
 
 /// A chart of one line; `of` gives a day's sum, what to divide it by for its unit, and its count.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "sums stay far below 2^53, and it is a picture"
-)]
+#[expect(clippy::cast_precision_loss, reason = "sums stay far below 2^53, and it is a picture")]
 pub(super) fn days(
     id: &str,
     title: &str,
@@ -70,11 +54,7 @@ pub(super) fn days(
 ) -> Option<Pair> {
     let point = |day: &TaskDay| {
         let (sum, unit, count) = of(day);
-        Point {
-            day: day.day,
-            sum: sum as f64 / unit,
-            count: count as f64,
-        }
+        Point { day: day.day, sum: sum as f64 / unit, count: count as f64 }
     };
     let series = [Series {
         label: "All models".to_owned(),

@@ -104,10 +104,7 @@ pub(super) struct Cost {
 
 pub(super) fn days(it: &Analytics, models: &[&str]) -> Vec<Day> {
     let score = |day: &TaskDay, model: &str| {
-        let found = it
-            .model_days
-            .iter()
-            .find(|point| point.day == day.day && point.model == model);
+        let found = it.model_days.iter().find(|point| point.day == day.day && point.model == model);
         words::tenths(found.and_then(|point| point.mean_score))
     };
     it.task_days
@@ -161,10 +158,7 @@ pub(super) fn verdict(verdict: &Experiment, it: &Analytics) -> Verdict {
     let new = mean(verdict.new_sum, verdict.new_count);
     Verdict {
         model: verdict.model.clone(),
-        versions: format!(
-            "version {} against {}",
-            verdict.new_version, verdict.old_version
-        ),
+        versions: format!("version {} against {}", verdict.new_version, verdict.old_version),
         cycle: verdict.cycle,
         label: if verdict.on_watch {
             "adopted, on watch".to_owned()
@@ -173,9 +167,7 @@ pub(super) fn verdict(verdict: &Experiment, it: &Analytics) -> Verdict {
         },
         status: verdict.status.clone(),
         improvement: words::change(verdict.improvement),
-        means: old
-            .zip(new)
-            .map(|(old, new)| format!("old {old}, new {new}")),
+        means: old.zip(new).map(|(old, new)| format!("old {old}, new {new}")),
         decided: verdict
             .decided_at
             .map_or_else(|| NOTHING.to_owned(), |at| words::moment(at, it.time_zone)),
@@ -197,18 +189,9 @@ fn evidence(evidence: &Value) -> Vec<(&'static str, String)> {
             "Chance that the new version is better",
             number("p_better").map(|value| words::percent(Some(value))),
         ),
-        (
-            "Chance of this result if both were alike (exact p)",
-            number("p_exact").map(decimals),
-        ),
-        (
-            "The same, ties by half (mid p)",
-            number("p_mid").map(decimals),
-        ),
-        (
-            "E-value",
-            number("e_value").map(|value| format!("{value:.2}")),
-        ),
+        ("Chance of this result if both were alike (exact p)", number("p_exact").map(decimals)),
+        ("The same, ties by half (mid p)", number("p_mid").map(decimals)),
+        ("E-value", number("e_value").map(|value| format!("{value:.2}"))),
     ]
     .into_iter()
     .filter_map(|(label, value)| Some((label, value?)))
@@ -218,11 +201,7 @@ fn evidence(evidence: &Value) -> Vec<(&'static str, String)> {
 pub(super) fn finding(insight: &Insight) -> Finding {
     Finding {
         kind: words::title(&insight.insight_type),
-        model: if insight.model == "all" {
-            "all models".to_owned()
-        } else {
-            insight.model.clone()
-        },
+        model: if insight.model == "all" { "all models".to_owned() } else { insight.model.clone() },
         description: insight.description.clone(),
         change: insight.suggested_change.clone(),
         confidence: words::percent(Some(insight.confidence)),
@@ -268,17 +247,11 @@ pub(super) fn change(change: &ConfigChange, it: &Analytics) -> Change {
         _ => format!("version {}", change.to_version),
     };
     Change {
-        at: words::moment(
-            change.finished_at.unwrap_or(change.intended_at),
-            it.time_zone,
-        ),
+        at: words::moment(change.finished_at.unwrap_or(change.intended_at), it.time_zone),
         model: change.model.clone(),
         what: format!("{}, {versions}", words::title(&change.kind)),
         status: change.status.clone(),
-        backup: change
-            .backup_path
-            .clone()
-            .unwrap_or_else(|| change.backup_name.clone()),
+        backup: change.backup_path.clone().unwrap_or_else(|| change.backup_name.clone()),
         summary: change.reason.clone().map_or_else(
             || change.summary.clone(),
             |reason| {

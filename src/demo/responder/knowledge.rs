@@ -41,8 +41,7 @@ impl Topic {
     }
 
     pub(super) fn contradicts(&self, line: &str) -> bool {
-        self.opposite
-            .is_some_and(|word| line.to_lowercase().contains(word))
+        self.opposite.is_some_and(|word| line.to_lowercase().contains(word))
     }
 }
 

@@ -34,22 +34,17 @@ pub(super) struct GenerationPrompt {
 pub(super) fn user_text(request: &Value) -> String {
     let content = &request["messages"][0]["content"];
     match content {
-        Value::Array(blocks) => blocks
-            .iter()
-            .filter_map(|block| block["text"].as_str())
-            .collect::<Vec<_>>()
-            .join("\n"),
+        Value::Array(blocks) => {
+            blocks.iter().filter_map(|block| block["text"].as_str()).collect::<Vec<_>>().join("\n")
+        }
         other => other.as_str().unwrap_or_default().to_owned(),
     }
 }
 
 /// The models that an analysis is about.
 pub(super) fn models(prompt: &str) -> Vec<String> {
-    let line = prompt
-        .lines()
-        .find_map(|line| line.strip_prefix("Models: "));
-    line.map(|line| line.split(", ").map(str::to_owned).collect())
-        .unwrap_or_default()
+    let line = prompt.lines().find_map(|line| line.strip_prefix("Models: "));
+    line.map(|line| line.split(", ").map(str::to_owned).collect()).unwrap_or_default()
 }
 
 /// The attempts of an analysis, in the order of the prompt.
@@ -102,10 +97,7 @@ pub(super) fn generation(prompt: &str) -> GenerationPrompt {
         ..GenerationPrompt::default()
     };
     // The documents come before the first of these tags, so nothing in them is taken for it.
-    let rest = prompt
-        .rsplit_once("<research_sections>")
-        .map(|(_, rest)| rest)
-        .unwrap_or_default();
+    let rest = prompt.rsplit_once("<research_sections>").map(|(_, rest)| rest).unwrap_or_default();
     for line in rest.lines() {
         if let Some(id) = section(line) {
             found.sections.push(id);
@@ -154,8 +146,5 @@ fn fenced(prompt: &str, label: &str) -> String {
 
 /// The JSON value with which a text begins; what comes after it is left.
 fn json_at_start<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::Deserializer::from_str(text)
-        .into_iter::<T>()
-        .next()?
-        .ok()
+    serde_json::Deserializer::from_str(text).into_iter::<T>().next()?.ok()
 }

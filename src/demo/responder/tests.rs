@@ -78,10 +78,7 @@ fn window(texts: &[(Model, Texts)]) -> String {
         workflow: documents::WORKFLOW.to_owned(),
         score_max: 10,
         pass_score: 8,
-        models: Model::ALL
-            .iter()
-            .map(|model| model.name().to_owned())
-            .collect(),
+        models: Model::ALL.iter().map(|model| model.name().to_owned()).collect(),
         window: WindowFacts {
             tasks_total: 50,
             tasks_shown: 50,
@@ -92,9 +89,7 @@ fn window(texts: &[(Model, Texts)]) -> String {
         tasks,
         rejected: Vec::new(),
     };
-    render_analysis(&shipped(), &context)
-        .expect("the analysis renders")
-        .user
+    render_analysis(&shipped(), &context).expect("the analysis renders").user
 }
 
 fn generation_prompt(model: Model, texts: &Texts, patterns: &[Pattern]) -> String {
@@ -115,11 +110,7 @@ fn generation_prompt(model: Model, texts: &Texts, patterns: &[Pattern]) -> Strin
             })
             .collect(),
         insights: (1..)
-            .zip(
-                patterns
-                    .iter()
-                    .filter(|pattern| pattern.model == model.name()),
-            )
+            .zip(patterns.iter().filter(|pattern| pattern.model == model.name()))
             .map(|(id, pattern): (u32, &Pattern)| InsightForGeneration {
                 id: id.to_string(),
                 insight_type: pattern.insight_type.as_str().to_owned(),
@@ -135,9 +126,7 @@ fn generation_prompt(model: Model, texts: &Texts, patterns: &[Pattern]) -> Strin
         frozen_sections: Vec::new(),
         rejected: Vec::new(),
     };
-    render_generation(&shipped(), &context)
-        .expect("the generation renders")
-        .user
+    render_generation(&shipped(), &context).expect("the generation renders").user
 }
 
 fn applied(texts: &Texts, answer: &GenerationAnswer) -> Texts {
@@ -172,14 +161,7 @@ fn cycle(claude: &DemoClaude, texts: &[(Model, Texts)]) -> Vec<(Model, Texts)> {
         .iter()
         .map(|(model, texts)| {
             let answer = claude.generate(&generation_prompt(*model, texts, &patterns));
-            (
-                *model,
-                if answer.edits.is_empty() {
-                    texts.clone()
-                } else {
-                    applied(texts, &answer)
-                },
-            )
+            (*model, if answer.edits.is_empty() { texts.clone() } else { applied(texts, &answer) })
         })
         .collect()
 }
@@ -231,11 +213,8 @@ fn an_edit_leaves_every_other_line_as_it_was() {
     let claude = DemoClaude::default();
     let texts = Model::ALL.map(|model| (model, start(model)));
     for ((model, old), (_, new)) in texts.iter().zip(cycle(&claude, &texts)) {
-        let gone: Vec<&str> = old
-            .research
-            .lines()
-            .filter(|line| !new.research.contains(line))
-            .collect();
+        let gone: Vec<&str> =
+            old.research.lines().filter(|line| !new.research.contains(line)).collect();
         match model {
             Model::Wan => assert!(gone.is_empty(), "{gone:?}"),
             Model::Nano => assert_eq!(gone.len(), 1, "{gone:?}"),

@@ -49,9 +49,7 @@ fn equal_headings_get_numbers_and_never_the_id_of_another() {
 #[test]
 fn a_byte_order_mark_does_not_hide_the_first_heading() {
     let document = Document::parse("\u{feff}# A\r\nx\r\n");
-    let [preamble, first] = document.sections() else {
-        panic!("{:?}", document.sections())
-    };
+    let [preamble, first] = document.sections() else { panic!("{:?}", document.sections()) };
     assert_eq!(document.text_of(preamble), "\u{feff}");
     assert_eq!(document.text_of(first), "# A\r\nx\r\n");
     assert_eq!(document.slice(first.body_start..first.range.end), "x\r\n");
@@ -94,12 +92,8 @@ pub(in crate::research) fn markdown() -> impl Strategy<Value = String> {
         Just("######"),
     ];
     let end = prop_oneof![4 => Just("\n"), 2 => Just("\r\n"), 1 => Just("\r"), 1 => Just("")];
-    proptest::collection::vec((line, end), 0..24).prop_map(|lines| {
-        lines
-            .into_iter()
-            .map(|(line, end)| format!("{line}{end}"))
-            .collect()
-    })
+    proptest::collection::vec((line, end), 0..24)
+        .prop_map(|lines| lines.into_iter().map(|(line, end)| format!("{line}{end}")).collect())
 }
 
 proptest! {

@@ -16,11 +16,8 @@ pub(super) fn check(
     out: &str,
 ) -> Result<(), EditRefusal> {
     let result = Document::parse(out);
-    let at_start: HashMap<usize, &Section> = result
-        .sections()
-        .iter()
-        .map(|section| (section.range.start, section))
-        .collect();
+    let at_start: HashMap<usize, &Section> =
+        result.sections().iter().map(|section| (section.range.start, section)).collect();
     for ((section, fate), start) in parent.sections().iter().zip(fates).zip(starts) {
         if fate.removed_by.is_some() {
             continue;

@@ -5,17 +5,12 @@ use super::super::document::Document;
 /// Whether the text's first line is a heading.
 pub(super) fn starts_with_heading(inner: &Document) -> bool {
     inner.sections().len() > 1
-        && inner
-            .sections()
-            .first()
-            .is_some_and(|preamble| preamble.range.is_empty())
+        && inner.sections().first().is_some_and(|preamble| preamble.range.is_empty())
 }
 
 /// Whether the last line is an empty one.
 pub(super) fn ends_with_blank_line(text: &str) -> bool {
-    let trimmed = text
-        .strip_suffix("\r\n")
-        .or_else(|| text.strip_suffix(['\n', '\r']));
+    let trimmed = text.strip_suffix("\r\n").or_else(|| text.strip_suffix(['\n', '\r']));
     trimmed.is_some_and(|rest| rest.ends_with(['\n', '\r']))
 }
 

@@ -192,11 +192,7 @@ pub(super) fn percent_allowed(bytes_before: usize, percent: u32) -> u128 {
 const IDS_LISTED_MAX: usize = 60;
 
 fn listed(ids: &[String]) -> String {
-    let mut words: Vec<&str> = ids
-        .iter()
-        .take(IDS_LISTED_MAX)
-        .map(String::as_str)
-        .collect();
+    let mut words: Vec<&str> = ids.iter().take(IDS_LISTED_MAX).map(String::as_str).collect();
     if ids.len() > IDS_LISTED_MAX {
         words.push("…");
     }
@@ -204,8 +200,7 @@ fn listed(ids: &[String]) -> String {
 }
 
 fn numbered(edit: Option<usize>) -> String {
-    edit.map(|edit| format!("edit {edit}: "))
-        .unwrap_or_default()
+    edit.map(|edit| format!("edit {edit}: ")).unwrap_or_default()
 }
 
 fn wanted(level: u8) -> String {

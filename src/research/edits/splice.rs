@@ -71,10 +71,7 @@ fn replace_whole(
     frozen: &[String],
 ) -> Result<String, EditRefusal> {
     if which == Which::Research {
-        return Err(EditRefusal::SectionRequired {
-            edit: number,
-            document: which,
-        });
+        return Err(EditRefusal::SectionRequired { edit: number, document: which });
     }
     if let Some((other, _)) = edits.iter().find(|(other, _)| *other != number) {
         return Err(EditRefusal::ConflictingEdits {
@@ -103,10 +100,7 @@ impl Plan<'_> {
         }
         if edit.section.trim().is_empty() {
             if edit.operation != Operation::Append {
-                return Err(EditRefusal::SectionRequired {
-                    edit: number,
-                    document: self.which,
-                });
+                return Err(EditRefusal::SectionRequired { edit: number, document: self.which });
             }
             let last = self.parent.sections().len().saturating_sub(1);
             return self.insert(number, last, true, text);
@@ -122,10 +116,7 @@ impl Plan<'_> {
     fn resolve(&self, number: usize, name: &str) -> Result<usize, EditRefusal> {
         let ids = |keep: &dyn Fn(&Section) -> bool| {
             let sections = self.parent.sections().iter();
-            sections
-                .filter(|section| keep(section))
-                .map(|section| section.id.clone())
-                .collect()
+            sections.filter(|section| keep(section)).map(|section| section.id.clone()).collect()
         };
         let section = name.to_owned();
         self.parent.find(name).map_err(|lookup| match lookup {
@@ -149,15 +140,12 @@ impl Plan<'_> {
     }
 
     fn id(&self, at: usize) -> String {
-        self.section(at)
-            .map(|section| section.id.clone())
-            .unwrap_or_default()
+        self.section(at).map(|section| section.id.clone()).unwrap_or_default()
     }
 
     /// The frozen section that `at` is or belongs to.
     fn frozen_root(&self, at: usize) -> Option<usize> {
-        self.frozen_roots()
-            .find(|root| (*root..self.parent.subtree_end(*root)).contains(&at))
+        self.frozen_roots().find(|root| (*root..self.parent.subtree_end(*root)).contains(&at))
     }
 
     fn frozen_roots(&self) -> impl Iterator<Item = usize> {
@@ -257,11 +245,7 @@ impl Plan<'_> {
         let Some(next) = self.section(next) else {
             return;
         };
-        let is_marked = self
-            .parent
-            .text_of(next)
-            .trim_start_matches(' ')
-            .starts_with('#');
+        let is_marked = self.parent.text_of(next).trim_start_matches(' ').starts_with('#');
         if !text.ends_with(['\n', '\r']) {
             text.push_str(self.line_end);
         }
@@ -314,17 +298,11 @@ impl Plan<'_> {
         if let Some(root) = self.frozen_roots().find(|root| {
             *root < before
                 && before <= self.parent.subtree_end(*root)
-                && self
-                    .section(*root)
-                    .is_some_and(|frozen| (1..level).contains(&frozen.level))
+                && self.section(*root).is_some_and(|frozen| (1..level).contains(&frozen.level))
         }) {
             return self.refuse_frozen(number, root);
         }
-        self.insertions.push(Insertion {
-            before,
-            level,
-            text,
-        });
+        self.insertions.push(Insertion { before, level, text });
         Ok(())
     }
 
@@ -354,9 +332,7 @@ impl Plan<'_> {
                 continue;
             };
             let stays = |child: &usize| {
-                self.fates
-                    .get(*child)
-                    .is_some_and(|fate| fate.removed_by.is_none())
+                self.fates.get(*child).is_some_and(|fate| fate.removed_by.is_none())
             };
             if let Some(child) = (at + 1..self.parent.subtree_end(at)).find(stays) {
                 return Err(EditRefusal::OrphanedSubsections {
@@ -370,8 +346,7 @@ impl Plan<'_> {
     }
 
     fn build(mut self) -> Result<String, EditRefusal> {
-        self.insertions
-            .sort_by_key(|insertion| (insertion.before, PLAIN - insertion.level));
+        self.insertions.sort_by_key(|insertion| (insertion.before, PLAIN - insertion.level));
         let mut out = String::with_capacity(self.parent.text().len() + 1_024);
         let mut starts = Vec::with_capacity(self.fates.len());
         for (at, (section, fate)) in self.parent.sections().iter().zip(&self.fates).enumerate() {

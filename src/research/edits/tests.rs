@@ -32,10 +32,7 @@ fn edit(operation: Operation, section: &str, text: &str) -> Edit {
 }
 
 fn on(document: Which, operation: Operation, section: &str, text: &str) -> Edit {
-    Edit {
-        document,
-        ..edit(operation, section, text)
-    }
+    Edit { document, ..edit(operation, section, text) }
 }
 
 fn research(edits: &[Edit]) -> String {
@@ -53,19 +50,11 @@ fn code(edits: &[Edit]) -> &'static str {
 #[test]
 fn replacing_a_section_keeps_its_heading_and_all_others() {
     assert_eq!(
-        research(&[edit(
-            Operation::Replace,
-            "patterns/light",
-            "Hard light works.\n"
-        )]),
+        research(&[edit(Operation::Replace, "patterns/light", "Hard light works.\n")]),
         RESEARCH.replace("Soft light.", "Hard light works.")
     );
     assert_eq!(
-        research(&[edit(
-            Operation::Replace,
-            "Light",
-            "\n## Light and shade\n\nBoth."
-        )]),
+        research(&[edit(Operation::Replace, "Light", "\n## Light and shade\n\nBoth.")]),
         RESEARCH.replace("## Light\n\nSoft light.", "## Light and shade\n\nBoth.")
     );
     assert_eq!(
@@ -84,10 +73,7 @@ fn a_new_section_goes_behind_deeper_ones_so_that_none_changes_its_parent() {
         ]),
         RESEARCH
             .replace("## Light", "## Skin\n\nMatte.\n\n## Light")
-            .replace(
-                "# What",
-                "### Nails\n\nShort.\n\n# Settings\n\nSeed 7.\n\n# What"
-            )
+            .replace("# What", "### Nails\n\nShort.\n\n# Settings\n\nSeed 7.\n\n# What")
     );
 }
 
@@ -122,10 +108,7 @@ fn activation_and_template_may_be_replaced_whole_but_research_may_not() {
     let whole = |which, text| on(which, Operation::Replace, "", text);
     let texts = apply(
         &parent(),
-        &[
-            whole(Which::Activation, "Νέο κείμενο"),
-            whole(Which::Template, "{{original_prompt}}!"),
-        ],
+        &[whole(Which::Activation, "Νέο κείμενο"), whole(Which::Template, "{{original_prompt}}!")],
         &rules(),
     )
     .unwrap();
@@ -135,10 +118,7 @@ fn activation_and_template_may_be_replaced_whole_but_research_may_not() {
     assert_eq!(code(&[whole(Which::Research, "x")]), "section_required");
     assert_eq!(code(&[whole(Which::Activation, " ")]), "empty_document");
     assert_eq!(
-        code(&[
-            whole(Which::Activation, "x"),
-            on(Which::Activation, Operation::Append, "", "y")
-        ]),
+        code(&[whole(Which::Activation, "x"), on(Which::Activation, Operation::Append, "", "y")]),
         "conflicting_edits"
     );
 }
@@ -156,19 +136,10 @@ fn each_refusal_has_its_code() {
     assert_eq!(one(Replace, "Light", "x\n\n## Dark\ny"), "heading_level");
     assert_eq!(one(Replace, "preamble", "# Top\nx"), "heading_level");
     assert_eq!(one(Append, "patterns", "x\n\n# Top\ny"), "heading_level");
-    assert_eq!(
-        one(AddAfter, "patterns", "## N\nx\n# Top\ny"),
-        "heading_level"
-    );
+    assert_eq!(one(AddAfter, "patterns", "## N\nx\n# Top\ny"), "heading_level");
     assert_eq!(one(Append, "Light", "```\nopen"), "structure_broken");
-    assert_eq!(
-        one(AddAfter, "patterns", "## Hands\nx"),
-        "duplicate_heading"
-    );
-    assert_eq!(
-        one(Replace, "patterns", "General.\n\n## Light\n\nAgain."),
-        "duplicate_heading"
-    );
+    assert_eq!(one(AddAfter, "patterns", "## Hands\nx"), "duplicate_heading");
+    assert_eq!(one(Replace, "patterns", "General.\n\n## Light\n\nAgain."), "duplicate_heading");
     assert_eq!(one(Append, "Light", &"x".repeat(2_100)), "size_change");
     assert_eq!(one(Replace, "Light", "Soft light."), "nothing_changed");
     assert_eq!(code(&[]), "nothing_changed");
@@ -204,10 +175,7 @@ fn a_frozen_section_is_frozen_with_all_below_it() {
     let mut activation = rules();
     activation.frozen_sections = vec!["preamble".into()];
     let whole = on(Which::Activation, Replace, "", "x");
-    assert_eq!(
-        apply(&parent(), &[whole], &activation).unwrap_err().code(),
-        "frozen_section"
-    );
+    assert_eq!(apply(&parent(), &[whole], &activation).unwrap_err().code(), "frozen_section");
 }
 
 #[test]
@@ -230,10 +198,8 @@ fn words_for_claude() {
 
 #[test]
 fn line_ends_and_byte_order_mark_of_the_document_are_kept() {
-    let texts = Texts {
-        research: "\u{feff}Ἀρχή\r\n\r\n# A\r\nold\r\n# B\r\nb".into(),
-        ..parent()
-    };
+    let texts =
+        Texts { research: "\u{feff}Ἀρχή\r\n\r\n# A\r\nold\r\n# B\r\nb".into(), ..parent() };
     let edits = [
         edit(Operation::Replace, "preamble", "Νέα"),
         edit(Operation::Replace, "A", "one\ntwo"),

@@ -28,10 +28,7 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn new(disturbance: Disturbance) -> Self {
-        Self {
-            disturbance,
-            taken: Vec::new(),
-        }
+        Self { disturbance, taken: Vec::new() }
     }
 }
 
@@ -56,15 +53,10 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn empty() -> Self {
         // Thousands of syncs: in memory where the system has such a place.
-        let home = tempfile::tempdir_in("/dev/shm")
-            .or_else(|_| tempfile::tempdir())
-            .unwrap();
+        let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let config = home.path().join("config");
         fs::create_dir(&config).unwrap();
-        Self {
-            _home: home,
-            config,
-        }
+        Self { _home: home, config }
     }
 
     /// Version 1 on disk and marked.
@@ -73,15 +65,7 @@ impl Stage {
         fs::create_dir(stage.folder()).unwrap();
         fs::write(stage.path("activation.txt"), OLD[0]).unwrap();
         fs::write(stage.path("research.md"), OLD[1]).unwrap();
-        adopt(
-            &stage.config,
-            MODEL,
-            1,
-            &hashes_of(&texts(OLD)),
-            "first",
-            at(),
-        )
-        .unwrap();
+        adopt(&stage.config, MODEL, 1, &hashes_of(&texts(OLD)), "first", at()).unwrap();
         stage
     }
 
@@ -121,10 +105,7 @@ impl Stage {
     pub(super) fn backups(&self) -> Vec<String> {
         let names = self.everything().into_keys();
         let folders = names.filter_map(|name| Some(name.split_once('/')?.0.to_owned()));
-        folders
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-            .collect()
+        folders.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
     /// Every file below the model's folder, with its bytes.
@@ -152,11 +133,7 @@ pub(super) fn at() -> chrono::DateTime<chrono::Utc> {
 }
 
 pub(super) fn texts([activation, research]: [&str; 2]) -> Texts {
-    Texts {
-        template: String::new(),
-        activation: activation.into(),
-        research: research.into(),
-    }
+    Texts { template: String::new(), activation: activation.into(), research: research.into() }
 }
 
 pub(super) fn expected(version: i32, active: [&str; 2]) -> Expected {

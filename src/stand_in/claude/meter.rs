@@ -19,16 +19,8 @@ impl Meter {
         let (prefix, ttl_is_hour) = cached_prefix(request);
         let prefix_tokens = tokens(prefix.len());
         let seen = !prefix.is_empty() && !self.first_sight(request, &prefix);
-        let (written, read) = if seen {
-            (0, prefix_tokens)
-        } else {
-            (prefix_tokens, 0)
-        };
-        let (brief, hourly) = if ttl_is_hour {
-            (0, written)
-        } else {
-            (written, 0)
-        };
+        let (written, read) = if seen { (0, prefix_tokens) } else { (prefix_tokens, 0) };
+        let (brief, hourly) = if ttl_is_hour { (0, written) } else { (written, 0) };
         let thinking_tokens: u64 = if has_thinking(content) { 540 } else { 0 };
         let written_tokens = tokens(text_bytes(content)).saturating_add(thinking_tokens);
         // A cut answer has, by definition, as many tokens as were allowed.
@@ -67,10 +59,7 @@ fn tokens(bytes: usize) -> u64 {
 fn cached_prefix(request: &Value) -> (String, bool) {
     let no_blocks = Vec::new();
     let blocks = request["system"].as_array().unwrap_or(&no_blocks);
-    let Some(last) = blocks
-        .iter()
-        .rposition(|block| block["cache_control"].is_object())
-    else {
+    let Some(last) = blocks.iter().rposition(|block| block["cache_control"].is_object()) else {
         return (String::new(), false);
     };
     let prefix = blocks
@@ -99,7 +88,5 @@ fn text_bytes(value: &Value) -> usize {
 }
 
 fn has_thinking(content: &Value) -> bool {
-    content
-        .as_array()
-        .is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "thinking"))
+    content.as_array().is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "thinking"))
 }

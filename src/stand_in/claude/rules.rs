@@ -16,11 +16,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(status: u16, kind: &str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            kind: kind.to_owned(),
-            message: message.into(),
-        }
+        Self { status, kind: kind.to_owned(), message: message.into() }
     }
 
     fn invalid(message: impl Into<String>) -> Self {
@@ -35,28 +31,20 @@ pub(super) fn check_head(head: &Parts, api_key: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(404, "not_found_error", "Not Found"));
     }
     if head.method != Method::POST {
-        return Err(Refusal::new(
-            405,
-            "invalid_request_error",
-            "Method Not Allowed",
-        ));
+        return Err(Refusal::new(405, "invalid_request_error", "Method Not Allowed"));
     }
     let bearer = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     match (header("x-api-key"), bearer) {
         (Some(key), None) | (None, Some(key)) if key == api_key => {}
         _ => {
-            return Err(Refusal::new(
-                401,
-                "authentication_error",
-                "invalid x-api-key",
-            ));
+            return Err(Refusal::new(401, "authentication_error", "invalid x-api-key"));
         }
     }
     match header("anthropic-version") {
         Some(API_VERSION) => Ok(()),
-        Some(other) => Err(Refusal::invalid(format!(
-            "anthropic-version: {other:?} is not a valid version"
-        ))),
+        Some(other) => {
+            Err(Refusal::invalid(format!("anthropic-version: {other:?} is not a valid version")))
+        }
         None => Err(Refusal::invalid("anthropic-version: header is required")),
     }
 }
@@ -67,30 +55,20 @@ pub(super) fn check_body(body: &[u8]) -> Result<Value, Refusal> {
         .map_err(|_| Refusal::invalid("The request body is not valid JSON"))?;
     for gone in ["temperature", "top_p", "top_k"] {
         if body.get(gone).is_some() {
-            return Err(Refusal::invalid(format!(
-                "{gone}: Extra inputs are not permitted"
-            )));
+            return Err(Refusal::invalid(format!("{gone}: Extra inputs are not permitted")));
         }
     }
     let Some(model) = body["model"].as_str() else {
         return Err(Refusal::invalid("model: Field required"));
     };
     if !is_known_model(model) {
-        return Err(Refusal::new(
-            404,
-            "not_found_error",
-            format!("model: {model}"),
-        ));
+        return Err(Refusal::new(404, "not_found_error", format!("model: {model}")));
     }
     if body["max_tokens"].as_u64().is_none_or(|most| most == 0) {
-        return Err(Refusal::invalid(
-            "max_tokens: Input should be greater than or equal to 1",
-        ));
+        return Err(Refusal::invalid("max_tokens: Input should be greater than or equal to 1"));
     }
     if body["messages"].as_array().is_none_or(Vec::is_empty) {
-        return Err(Refusal::invalid(
-            "messages: at least one message is required",
-        ));
+        return Err(Refusal::invalid("messages: at least one message is required"));
     }
     check_thinking(model, &body)?;
     let schema = &body["output_config"]["format"]["schema"];
@@ -119,15 +97,8 @@ fn check_thinking(model: &str, body: &Value) -> Result<(), Refusal> {
 }
 
 /// Keywords that the API's grammar does not know.
-const UNSUPPORTED: [&str; 7] = [
-    "minimum",
-    "maximum",
-    "multipleOf",
-    "minLength",
-    "maxLength",
-    "maxItems",
-    "oneOf",
-];
+const UNSUPPORTED: [&str; 7] =
+    ["minimum", "maximum", "multipleOf", "minLength", "maxLength", "maxItems", "oneOf"];
 
 fn check_schema(schema: &Value, path: &str) -> Result<(), String> {
     let Some(fields) = schema.as_object() else {
@@ -140,9 +111,7 @@ fn check_schema(schema: &Value, path: &str) -> Result<(), String> {
         return Err(format!("{path}: 'minItems' above 1 is not supported"));
     }
     if schema["type"] == "object" && schema["additionalProperties"] != Value::Bool(false) {
-        return Err(format!(
-            "{path}: 'additionalProperties' must be explicitly set to false"
-        ));
+        return Err(format!("{path}: 'additionalProperties' must be explicitly set to false"));
     }
     for (name, field) in fields {
         let path = format!("{path}.{name}");
@@ -203,10 +172,7 @@ mod tests {
             refused(|body| body["thinking"] = json!({"type": "disabled"})),
             "400 thinking.type: this setting is not supported on this model"
         );
-        assert_eq!(
-            refused(|body| body["thinking"] = json!({"type": "between_tools"})),
-            "accepted"
-        );
+        assert_eq!(refused(|body| body["thinking"] = json!({"type": "between_tools"})), "accepted");
         assert!(refused(|body| body["max_tokens"] = json!(0)).starts_with("400 max_tokens"));
         assert!(refused(|body| body["messages"] = json!([])).starts_with("400 messages"));
     }
@@ -220,17 +186,11 @@ mod tests {
             })
         };
         assert_eq!(
-            schema(
-                "/properties/items/items",
-                json!({"type": "integer", "minimum": 0})
-            ),
+            schema("/properties/items/items", json!({"type": "integer", "minimum": 0})),
             "400 output_config.format.schema.properties.items.items: 'minimum' is not supported"
         );
         assert_eq!(
-            schema(
-                "/properties/items",
-                json!({"type": "object", "properties": {}})
-            ),
+            schema("/properties/items", json!({"type": "object", "properties": {}})),
             "400 output_config.format.schema.properties.items: 'additionalProperties' must be explicitly set to false"
         );
     }

@@ -56,7 +56,11 @@ async fn a_cycle_costs_one_commit_a_transition_and_two_a_paid_call() {
     assert_eq!(stage.watch().await, 2);
     assert_eq!(stage.step().await, StateName::Applying);
     assert_eq!(stage.step().await, StateName::Applied);
-    assert_eq!(stage.text(COMMITS).await, "scores 2, transitions 4", "two looks, the verdicts, the files");
+    assert_eq!(
+        stage.text(COMMITS).await,
+        "scores 2, transitions 4",
+        "two looks, the verdicts, the files"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +95,8 @@ async fn without_a_test_an_assignment_needs_no_database_at_all() {
     stage.store.pool().close().await;
     for n in 1..=100 {
         for model in [WAN, NANO] {
-            let told = stage.assigner.assign(&stage.workflow, &format!("task-{n}"), "", model).await;
+            let told =
+                stage.assigner.assign(&stage.workflow, &format!("task-{n}"), "", model).await;
             assert_eq!(told.expect("it answers from memory").version, 1);
         }
     }
@@ -101,12 +106,19 @@ async fn without_a_test_an_assignment_needs_no_database_at_all() {
 async fn pins_wait_while_the_database_is_gone_and_are_written_when_it_is_back() {
     let stage = Stage::new().await;
     stage.by_hand("ALTER TABLE assignments RENAME TO gone").await;
-    let told = stage.assigner.assign(&stage.workflow, "patient", "", WAN).await.expect("it answers from memory");
+    let told = stage
+        .assigner
+        .assign(&stage.workflow, "patient", "", WAN)
+        .await
+        .expect("it answers from memory");
     let failed = stage.assigner.write_pins().await.expect_err("there is no table");
     assert!(matches!(failed, StoreError::Database(_)));
     stage.by_hand("ALTER TABLE gone RENAME TO assignments").await;
     stage.assigner.write_pins().await.expect("the pins are written");
-    assert_eq!(stage.number("SELECT count(*) FROM assignments WHERE clickup_task_id = 'patient'").await, 1);
+    assert_eq!(
+        stage.number("SELECT count(*) FROM assignments WHERE clickup_task_id = 'patient'").await,
+        1
+    );
 
     stage.reach_applied("newer").await;
     assert_eq!(stage.assign("patient", WAN).await, told, "the run keeps what it was told");

@@ -35,7 +35,11 @@ async fn comes_to(stage: &Stage, cycle: i64, state: StateName) {
         }
     };
     let came = tokio::time::timeout(Duration::from_secs(30), looking).await;
-    assert!(came.is_ok(), "cycle {cycle} does not come to {state}: {}", stage.status().await.sentence);
+    assert!(
+        came.is_ok(),
+        "cycle {cycle} does not come to {state}: {}",
+        stage.status().await.sentence
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +69,8 @@ async fn a_worker_takes_its_lock_before_its_first_claim_and_gives_it_up_last() {
     let mut beside = stage.own_connection().await;
     assert!(!leases::lock_is_free(&mut beside, worker).await.expect("the database answers"));
     runtime.shut_down().await;
-    let freed = async { while !leases::lock_is_free(&mut beside, worker).await.expect("it answers") {} };
+    let freed =
+        async { while !leases::lock_is_free(&mut beside, worker).await.expect("it answers") {} };
     tokio::time::timeout(Duration::from_secs(10), freed).await.expect("the lock is given up");
 }
 
@@ -94,6 +99,7 @@ async fn a_result_that_finds_no_database_is_handed_in_when_it_is_back() {
     comes_to(&stage, 1, StateName::Generating).await;
     runtime.shut_down().await;
     assert_eq!(stage.call_statuses(1).await[0], "answered");
-    let analyses = stage.calls(1).await.into_iter().filter(|call| call.purpose == "analysis").count();
+    let analyses =
+        stage.calls(1).await.into_iter().filter(|call| call.purpose == "analysis").count();
     assert_eq!(analyses, 1, "the answer was paid for once");
 }

@@ -32,9 +32,13 @@ async fn cancelled(stage: &Stage) {
     assert_eq!(stage.cycle().await.number, 2, "the next cycle is open");
     assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (1, 1));
     assert_eq!(stage.work().await, Worked::Idle, "nothing of it is left to do");
-    let unfinished = "SELECT count(*) FROM effects WHERE status IN ('pending', 'claimed', 'failed')";
+    let unfinished =
+        "SELECT count(*) FROM effects WHERE status IN ('pending', 'claimed', 'failed')";
     assert_eq!(stage.number(unfinished).await, 0);
-    assert_eq!(stage.number("SELECT count(*) FROM config_changes WHERE status = 'intended'").await, 0);
+    assert_eq!(
+        stage.number("SELECT count(*) FROM config_changes WHERE status = 'intended'").await,
+        0
+    );
     assert_eq!(stage.number("SELECT count(*) FROM experiments WHERE status = 'testing'").await, 0);
 }
 
@@ -251,7 +255,8 @@ async fn a_rollback_that_failed_is_held_beyond_its_cycle_until_it_is_retried() {
     let file = stage.file(WAN, "research.md");
     let served = std::fs::read(&file).expect("the file is there");
     std::fs::remove_dir_all(stage.file(WAN, "")).expect("the folder can go");
-    std::fs::write(stage.folder.path().join("config/deep_research").join(WAN), "no folder").expect("a file");
+    std::fs::write(stage.folder.path().join("config/deep_research").join(WAN), "no folder")
+        .expect("a file");
     for model in [WAN, NANO] {
         stage.please(rollback(model, 1)).await;
     }
@@ -269,7 +274,8 @@ async fn a_rollback_that_failed_is_held_beyond_its_cycle_until_it_is_retried() {
     assert_eq!(stage.held_by().await, ["effect_failed"], "and so does the next one");
     assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (2, 1));
 
-    std::fs::remove_file(stage.folder.path().join("config/deep_research").join(WAN)).expect("it can go");
+    std::fs::remove_file(stage.folder.path().join("config/deep_research").join(WAN))
+        .expect("it can go");
     std::fs::create_dir_all(stage.file(WAN, "")).expect("the folder can be made");
     std::fs::write(&file, served).expect("the file can be written");
     stage.please(Operation::Retry).await;

@@ -42,9 +42,7 @@ fn routes() -> Vec<(&'static str, String, [bool; 3])> {
         ("POST", format!("{WF}/automation"), OPERATE),
         ("POST", format!("{WF}/models/{NANO}/rollback"), OPERATE),
     ];
-    for operation in [
-        "pause", "resume", "cancel", "approve", "refuse", "retry", "step",
-    ] {
+    for operation in ["pause", "resume", "cancel", "approve", "refuse", "retry", "step"] {
         routes.push(("POST", format!("{WF}/cycles/1/{operation}"), OPERATE));
     }
     routes
@@ -55,8 +53,7 @@ async fn with_key(site: &Site, method: &str, path: &str, key: Option<&str>) -> A
     if let Some(key) = key {
         request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
     }
-    site.send(request.body(Body::empty()).expect("a request"))
-        .await
+    site.send(request.body(Body::empty()).expect("a request")).await
 }
 
 #[tokio::test]
@@ -67,9 +64,7 @@ async fn each_route_answers_those_keys_that_may_call_it() {
         keys.push(site.key(role.as_str(), role).await);
     }
     let revoked = site.key("old", Role::Operate).await;
-    keys::revoke(site.stage.pool(), "old", noon())
-        .await
-        .expect("it is revoked");
+    keys::revoke(site.stage.pool(), "old", noon()).await.expect("it is revoked");
     let wrong = format!("mth_operate_{}", "0".repeat(64));
     for (method, path, may) in routes() {
         for (key, code) in [
@@ -84,10 +79,7 @@ async fn each_route_answers_those_keys_that_may_call_it() {
         for (key, may) in keys.iter().zip(may) {
             let answer = with_key(&site, method, &path, Some(key)).await;
             if may {
-                assert!(
-                    ![401, 403].contains(&answer.status.as_u16()),
-                    "{method} {path} {key:.12}"
-                );
+                assert!(![401, 403].contains(&answer.status.as_u16()), "{method} {path} {key:.12}");
             } else {
                 assert_eq!(
                     answer.problem(),
@@ -102,13 +94,7 @@ async fn each_route_answers_those_keys_that_may_call_it() {
 #[tokio::test]
 async fn what_needs_no_key_says_nothing_but_signs_of_life() {
     let site = Site::closed().await;
-    for path in [
-        "/healthz",
-        "/readyz",
-        "/login",
-        "/analytics/style.css",
-        "/assets/style.css",
-    ] {
+    for path in ["/healthz", "/readyz", "/login", "/analytics/style.css", "/assets/style.css"] {
         assert_eq!(site.get(path).await.status, 200, "{path}");
     }
     assert_eq!(site.get("/readyz").await.text, "ready\n");
@@ -124,9 +110,7 @@ async fn a_revoked_key_is_refused_within_two_seconds() {
         200,
         "a new key works at once"
     );
-    keys::revoke(site.stage.pool(), "reader", noon())
-        .await
-        .expect("it is revoked");
+    keys::revoke(site.stage.pool(), "reader", noon()).await.expect("it is revoked");
     let revoked = Instant::now();
     while with_key(&site, "GET", &path, Some(&key)).await.status == 200 {
         assert!(revoked.elapsed() < Duration::from_secs(2), "it still works");
@@ -154,48 +138,16 @@ async fn a_known_key_goes_on_working_while_the_database_is_away() {
 async fn the_bootstrap_key_is_made_once_and_follows_its_variable() {
     let site = Site::closed().await;
     let pool = site.stage.pool();
-    assert!(
-        !keys::any_key_exists(pool)
-            .await
-            .expect("the database answers")
-    );
+    assert!(!keys::any_key_exists(pool).await.expect("the database answers"));
     let first = "a-bootstrap-key-of-the-team";
-    assert!(
-        keys::bootstrap(pool, first, noon())
-            .await
-            .expect("it is made")
-    );
-    assert!(
-        !keys::bootstrap(pool, first, noon())
-            .await
-            .expect("it is there")
-    );
+    assert!(keys::bootstrap(pool, first, noon()).await.expect("it is made"));
+    assert!(!keys::bootstrap(pool, first, noon()).await.expect("it is there"));
     let second = "another-bootstrap-key-of-theirs";
-    assert!(
-        keys::bootstrap(pool, second, noon())
-            .await
-            .expect("it is replaced")
-    );
-    assert!(
-        !keys::bootstrap(pool, first, noon())
-            .await
-            .expect("a revoked key stays revoked")
-    );
+    assert!(keys::bootstrap(pool, second, noon()).await.expect("it is replaced"));
+    assert!(!keys::bootstrap(pool, first, noon()).await.expect("a revoked key stays revoked"));
     let path = format!("{WF}/automation");
-    assert_eq!(
-        with_key(&site, "POST", &path, Some(first))
-            .await
-            .problem()
-            .0,
-        401
-    );
-    assert_eq!(
-        with_key(&site, "POST", &path, Some(second))
-            .await
-            .problem()
-            .0,
-        422
-    );
+    assert_eq!(with_key(&site, "POST", &path, Some(first)).await.problem().0, 401);
+    assert_eq!(with_key(&site, "POST", &path, Some(second)).await.problem().0, 422);
     assert!(keys::bootstrap(pool, "short", noon()).await.is_err());
 }
 
@@ -204,16 +156,10 @@ async fn a_run_is_logged_as_objects_arrays_and_lines_and_counts_once() {
     let site = Site::open().await;
     let events = TaskRun::new("86c1", &[(WAN, 1, 9), (NANO, 1, 6)]).events();
     let report = site.post(EVENTS, json!(events).to_string()).await.ok();
-    assert_eq!(
-        report,
-        json!({"accepted": events.len(), "duplicate": 0, "rejected": []})
-    );
+    assert_eq!(report, json!({"accepted": events.len(), "duplicate": 0, "rejected": []}));
     for event in &events {
         let report = site.post(EVENTS, event.to_string()).await.ok();
-        assert_eq!(
-            report,
-            json!({"accepted": 0, "duplicate": 1, "rejected": []})
-        );
+        assert_eq!(report, json!({"accepted": 0, "duplicate": 1, "rejected": []}));
     }
     let mut lines: Vec<String> = events.iter().map(ToString::to_string).collect();
     lines.push("{".to_owned());
@@ -223,11 +169,7 @@ async fn a_run_is_logged_as_objects_arrays_and_lines_and_counts_once() {
         .expect("a request");
     let report = site.send(ndjson).await.ok();
     assert_eq!(report["duplicate"], events.len());
-    assert_eq!(
-        report["rejected"][0]["index"],
-        events.len(),
-        "the others were taken all the same"
-    );
+    assert_eq!(report["rejected"][0]["index"], events.len(), "the others were taken all the same");
     assert_eq!(report["rejected"][0]["code"], "invalid_json");
 }
 
@@ -250,22 +192,12 @@ async fn an_assignment_comes_with_its_texts_where_they_are_asked_for() {
     assert_eq!(told["version"], 1);
     assert!(told["arm"].is_null() && told.get("research").is_none());
     let answer = site.call("PUT", &format!("{path}?content=true"), "").await;
-    let tag = answer.headers[header::ETAG]
-        .to_str()
-        .expect("a tag")
-        .to_owned();
+    let tag = answer.headers[header::ETAG].to_str().expect("a tag").to_owned();
     let whole = answer.ok();
-    assert_eq!(
-        tag,
-        format!("\"{}\"", whole["content_hash"].as_str().expect("a hash"))
-    );
+    assert_eq!(tag, format!("\"{}\"", whole["content_hash"].as_str().expect("a hash")));
     assert_eq!(whole["research"], site.stage.read(NANO, "research.md"));
     assert_eq!(whole["activation"], site.stage.read(NANO, "activation.txt"));
-    assert!(
-        whole["template"]
-            .as_str()
-            .is_some_and(|text| !text.is_empty())
-    );
+    assert!(whole["template"].as_str().is_some_and(|text| !text.is_empty()));
     assert_eq!(site.get(&path).await.ok(), told);
 }
 
@@ -274,17 +206,10 @@ async fn a_version_is_immutable_and_need_not_be_sent_twice() {
     let site = Site::open().await;
     let path = format!("{WF}/models/{NANO}/versions/1");
     let answer = site.get(&path).await;
-    assert!(
-        answer.headers[header::CACHE_CONTROL]
-            .to_str()
-            .expect("text")
-            .contains("immutable")
-    );
+    assert!(answer.headers[header::CACHE_CONTROL].to_str().expect("text").contains("immutable"));
     let tag = answer.headers[header::ETAG].clone();
     let again = request("GET", &path).header(header::IF_NONE_MATCH, tag);
-    let again = site
-        .send(again.body(Body::empty()).expect("a request"))
-        .await;
+    let again = site.send(again.body(Body::empty()).expect("a request")).await;
     assert_eq!((again.status.as_u16(), again.text.as_str()), (304, ""));
     let list = site.get(&format!("{WF}/models/{NANO}/versions")).await.ok();
     assert_eq!(list["versions"][0]["is_active"], true);
@@ -295,17 +220,11 @@ async fn a_cycle_shows_where_it_stands_and_what_happened() {
     let site = Site::open().await;
     site.stage.reach_testing().await;
     let status = site.get(&format!("{WF}/cycle")).await.ok();
-    assert_eq!(
-        (&status["state"], &status["cycle"]),
-        (&json!("testing"), &json!(1))
-    );
+    assert_eq!((&status["state"], &status["cycle"]), (&json!("testing"), &json!(1)));
     assert_eq!(site.get(&format!("{WF}/cycles/1")).await.ok(), status);
     let history = site.get(&format!("{WF}/cycles/1/transitions")).await.ok();
     let told = history["transitions"].as_array().expect("a list");
-    let path: Vec<_> = told
-        .iter()
-        .map(|one| one["to"].as_str().unwrap_or(""))
-        .collect();
+    let path: Vec<_> = told.iter().map(|one| one["to"].as_str().unwrap_or("")).collect();
     assert_eq!(path, ["analyzing", "generating", "testing"]);
     let effects = site.get(&format!("{WF}/cycles/1/effects")).await.ok();
     assert_eq!(effects["effects"].as_array().map(Vec::len), Some(2));
@@ -315,22 +234,10 @@ async fn a_cycle_shows_where_it_stands_and_what_happened() {
     assert_eq!(insights["insights"].as_array().map(Vec::len), Some(2));
     let changes = site.get(&format!("{WF}/changes")).await.ok();
     assert_eq!(changes["changes"][0]["kind"], "first_start");
-    assert_eq!(
-        site.get(&format!("{WF}/cycles")).await.ok()["cycles"][0]["state"],
-        "testing"
-    );
-    let diff = site
-        .get(&format!("{WF}/models/{NANO}/versions/1/diff/2"))
-        .await;
-    assert!(
-        diff.text.contains("--- research.md\tversion 1"),
-        "{}",
-        diff.text
-    );
-    assert_eq!(
-        diff.headers[header::CONTENT_TYPE],
-        "text/x-diff; charset=utf-8"
-    );
+    assert_eq!(site.get(&format!("{WF}/cycles")).await.ok()["cycles"][0]["state"], "testing");
+    let diff = site.get(&format!("{WF}/models/{NANO}/versions/1/diff/2")).await;
+    assert!(diff.text.contains("--- research.md\tversion 1"), "{}", diff.text);
+    assert_eq!(diff.headers[header::CONTENT_TYPE], "text/x-diff; charset=utf-8");
 }
 
 #[tokio::test]
@@ -342,10 +249,7 @@ async fn an_operator_is_on_record_by_the_keys_name() {
         .body(Body::from(r#"{"reason": "the Friday freeze"}"#))
         .expect("a request");
     let performed = site.send(pause).await.ok();
-    assert_eq!(
-        (&performed["cycle"], &performed["state"]),
-        (&json!(1), &json!("collecting"))
-    );
+    assert_eq!((&performed["cycle"], &performed["state"]), (&json!(1), &json!("collecting")));
     let status = site.stage.status().await;
     assert_eq!(
         (status.holds[0].by.as_str(), status.holds[0].reason.as_str()),

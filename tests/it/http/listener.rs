@@ -20,18 +20,11 @@ struct Listening {
 
 async fn listening() -> Listening {
     let site = Site::open().await;
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port is free");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, site.router.clone(), stop.clone()));
-    Listening {
-        site,
-        address,
-        stop,
-        serving,
-    }
+    Listening { site, address, stop, serving }
 }
 
 async fn connect(address: SocketAddr, head: &str) -> TcpStream {
@@ -64,10 +57,7 @@ async fn a_client_that_streams_a_hundred_megabytes_gets_its_answer() {
     for _ in 0..100 {
         stream.write_all(&chunk).await.expect("it goes on reading");
     }
-    stream
-        .write_all(b"0\r\n\r\n")
-        .await
-        .expect("it reads the end");
+    stream.write_all(b"0\r\n\r\n").await.expect("it reads the end");
     let answer = read_until(&mut stream, "body_too_large").await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
@@ -81,10 +71,7 @@ async fn a_stream_tells_transitions_and_goes_on_where_it_was_left() {
     read_until(&mut stream, "text/event-stream").await;
     it.site.stage.reach_testing().await;
     let told = read_until(&mut stream, "id: 1-3").await;
-    assert!(
-        told.contains("event: transition") && told.contains("id: 1-1"),
-        "{told}"
-    );
+    assert!(told.contains("event: transition") && told.contains("id: 1-1"), "{told}");
 
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 1-2\r\n\r\n");
     let mut again = connect(it.address, &head).await;
@@ -92,10 +79,7 @@ async fn a_stream_tells_transitions_and_goes_on_where_it_was_left() {
     assert!(!told.contains("id: 1-2"), "{told}");
 
     it.stop.cancel();
-    it.serving
-        .await
-        .expect("it ends")
-        .expect("in order, though streams were open");
+    it.serving.await.expect("it ends").expect("in order, though streams were open");
 }
 
 #[tokio::test]
@@ -111,16 +95,10 @@ async fn a_stop_lets_the_request_in_flight_finish() {
     // The server asks for the body only once the handler reads it: from here the request is in flight.
     read_until(&mut stream, "100 Continue").await;
     it.stop.cancel();
-    stream
-        .write_all(event.as_bytes())
-        .await
-        .expect("it still reads");
+    stream.write_all(event.as_bytes()).await.expect("it still reads");
     let answer = read_until(&mut stream, "accepted").await;
     assert!(answer.contains("HTTP/1.1 200"), "{answer}");
     it.serving.await.expect("it ends").expect("in order");
-    assert!(
-        TcpStream::connect(it.address).await.is_err(),
-        "nobody listens any more"
-    );
+    assert!(TcpStream::connect(it.address).await.is_err(), "nobody listens any more");
     assert_eq!(it.site.rows_logged().await, 2);
 }

@@ -59,7 +59,10 @@ async fn invariant_4_one_version_is_active_at_every_moment_and_the_files_are_tha
         (quiet, seen)
     };
     let ((), (quiet, seen)) = join(changing, polling).await;
-    assert!(quiet > 0 && seen.len() == 2, "the poll saw quiet moments ({quiet}) and both versions {seen:?}");
+    assert!(
+        quiet > 0 && seen.len() == 2,
+        "the poll saw quiet moments ({quiet}) and both versions {seen:?}"
+    );
     beside.close().await.expect("the connection closes");
 }
 
@@ -71,12 +74,14 @@ async fn invariant_4_the_database_refuses_a_second_active_version() {
         .execute(stage.pool())
         .await
         .expect_err("the index refuses it");
-    let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+    let code =
+        refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
     assert_eq!(code.as_deref(), Some("23505"));
 }
 
 #[tokio::test]
-async fn invariant_4_a_crash_between_the_files_and_the_checkpoint_leaves_an_intent_and_is_made_good() {
+async fn invariant_4_a_crash_between_the_files_and_the_checkpoint_leaves_an_intent_and_is_made_good()
+ {
     let stage = Stage::new().await;
     stage.reach_applying("torn").await;
     stage.crash_before_commit().await;
@@ -84,7 +89,10 @@ async fn invariant_4_a_crash_between_the_files_and_the_checkpoint_leaves_an_inte
     stage.commit_again().await;
     assert_eq!(stage.active_version(WAN).await, 1, "the database still serves the old version");
     assert!(stage.read(WAN, "research.md").contains("torn"), "the files are the new one already");
-    assert_eq!(stage.number("SELECT count(*) FROM config_changes WHERE status = 'intended'").await, 2);
+    assert_eq!(
+        stage.number("SELECT count(*) FROM config_changes WHERE status = 'intended'").await,
+        2
+    );
 
     let replica = stage.another().await;
     assert_eq!(replica.rescue().await, 1);

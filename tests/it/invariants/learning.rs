@@ -19,7 +19,12 @@ async fn all_watch(replicas: &[Stage]) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn invariant_1_every_trigger_consumes_its_tasks_once() {
     let stage = Stage::new().await;
-    let replicas = [stage.another().await, stage.another().await, stage.another().await, stage.another().await];
+    let replicas = [
+        stage.another().await,
+        stage.another().await,
+        stage.another().await,
+        stage.another().await,
+    ];
 
     let completing = async {
         for wave in 1..=12 {
@@ -41,7 +46,10 @@ async fn invariant_1_every_trigger_consumes_its_tasks_once() {
     let first = window_of(&stage, 1).await;
     assert!((50..=120).contains(&first), "the window took {first}");
     assert_eq!(stage.number("SELECT count(*) FROM tasks WHERE analyzed_in_cycle = 1").await, first);
-    assert_eq!(stage.number("SELECT count(*) FROM tasks WHERE analyzed_in_cycle IS NULL").await, 120 - first);
+    assert_eq!(
+        stage.number("SELECT count(*) FROM tasks WHERE analyzed_in_cycle IS NULL").await,
+        120 - first
+    );
 
     stage.please(Operation::Cancel).await;
     stage.complete_tasks("later", 50, 7).await;
@@ -65,7 +73,10 @@ async fn invariant_1_a_trigger_that_crashes_before_its_commit_takes_no_task() {
     mathesis::runtime::check_workflow(&stage.engine, &stage.worker, stage.id())
         .await
         .expect_err("the transaction fails");
-    assert_eq!(stage.number("SELECT count(*) FROM tasks WHERE analyzed_in_cycle IS NOT NULL").await, 0);
+    assert_eq!(
+        stage.number("SELECT count(*) FROM tasks WHERE analyzed_in_cycle IS NOT NULL").await,
+        0
+    );
     stage.commit_again().await;
     assert_eq!(stage.watch().await, 1);
     assert_eq!(window_of(&stage, 1).await, 50);
@@ -93,7 +104,8 @@ async fn invariant_2_a_deck_deals_ten_of_each_arm_whoever_asks_at_once() {
     }
 
     for model in [WAN, NANO] {
-        let arms = answers.iter().map(|(_, wan, nano)| if model == WAN { wan.arm } else { nano.arm });
+        let arms =
+            answers.iter().map(|(_, wan, nano)| if model == WAN { wan.arm } else { nano.arm });
         let mut count: BTreeMap<Option<&str>, u32> = BTreeMap::new();
         for arm in arms {
             *count.entry(arm.map(Arm::as_str)).or_default() += 1;
@@ -127,7 +139,8 @@ async fn invariant_2_a_task_that_asks_eight_times_at_once_gets_one_answer() {
     stage.assigner.refresh().await.expect("it learns of the test");
     for n in 1..=5 {
         let task = format!("twin-{n}");
-        let asked = (0..8).map(|call| told(if call % 2 == 0 { &stage } else { &replica }, &task, WAN));
+        let asked =
+            (0..8).map(|call| told(if call % 2 == 0 { &stage } else { &replica }, &task, WAN));
         let answers = join_all(asked).await;
         assert!(answers.iter().all(|answer| answer == &answers[0]), "{answers:?}");
         assert!(answers[0].arm.is_some(), "it holds a slot");
@@ -154,7 +167,9 @@ async fn invariant_2_exactly_ten_scores_of_each_arm_count_and_an_arm_is_kept_for
 fn candidate_sums_to(sum: i64) -> impl Fn(&Assignment) -> i64 {
     let dealt = AtomicI64::new(0);
     move |told| match told.arm {
-        Some(Arm::Candidate) => sum / 10 + i64::from(dealt.fetch_add(1, Ordering::Relaxed) < sum % 10),
+        Some(Arm::Candidate) => {
+            sum / 10 + i64::from(dealt.fetch_add(1, Ordering::Relaxed) < sum % 10)
+        }
         _ => 5,
     }
 }
@@ -164,7 +179,10 @@ async fn invariant_3_exactly_ten_percent_is_rejected_and_one_point_more_is_adopt
     let stage = Stage::new().await;
     let (ten_percent, one_point_more) = (candidate_sums_to(55), candidate_sums_to(56));
     stage
-        .reach_deciding("edge", |model, told| if model == WAN { ten_percent(told) } else { one_point_more(told) })
+        .reach_deciding(
+            "edge",
+            |model, told| if model == WAN { ten_percent(told) } else { one_point_more(told) },
+        )
         .await;
     let verdicts: Vec<(String, String, Option<i32>, Option<i32>)> = stage
         .experiments(1)
@@ -243,7 +261,10 @@ async fn invariant_2_a_prompts_fault_scores_zero_and_any_other_is_dealt_again_in
 
 #[tokio::test]
 async fn invariant_2_a_slot_is_dealt_again_only_so_often_and_then_the_scores_at_hand_decide() {
-    let stage = Stage::builder().definition(|definition| definition.timeouts.deals_again_max = 1).build().await;
+    let stage = Stage::builder()
+        .definition(|definition| definition.timeouts.deals_again_max = 1)
+        .build()
+        .await;
     stage.start_test("seed").await;
     for n in 1..=2 {
         stage.assign(&format!("lost-{n}"), WAN).await;
@@ -255,7 +276,8 @@ async fn invariant_2_a_slot_is_dealt_again_only_so_often_and_then_the_scores_at_
     assert_eq!(stage.text(states).await, "missing 1, open 19");
     stage.play_test("rest", candidates_win).await;
     assert_eq!(stage.watch().await, 2, "nineteen scores are a complete deck now");
-    let wan = stage.experiments(1).await.into_iter().find(|row| row.model_name == WAN).expect("tested");
+    let wan =
+        stage.experiments(1).await.into_iter().find(|row| row.model_name == WAN).expect("tested");
     assert_eq!(wan.control_count.zip(wan.candidate_count).map(|(a, b)| a + b), Some(19));
     assert_eq!((wan.status.as_str(), wan.missed_control + wan.missed_candidate), ("adopted", 2));
 }

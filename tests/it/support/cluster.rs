@@ -20,7 +20,8 @@ fn cluster() -> &'static PrivateServer {
         options.max_connections = 400;
         // The shim gives the server the death signal, so that it ends with this process.
         options.shim_executable = Some(PathBuf::from(env!("CARGO_BIN_EXE_mathesis")));
-        PrivateServer::start(options).expect("PostgreSQL starts; see the message for what to install")
+        PrivateServer::start(options)
+            .expect("PostgreSQL starts; see the message for what to install")
     })
 }
 
@@ -38,7 +39,10 @@ async fn migrate_template() {
     run(&url_of("mathesis"), "CREATE DATABASE template_mathesis".to_owned()).await;
     let mut connection =
         PgConnection::connect(&url_of("template_mathesis")).await.expect("the template answers");
-    mathesis::store::MIGRATOR.run_direct(None, &mut connection, false).await.expect("the migrations run");
+    mathesis::store::MIGRATOR
+        .run_direct(None, &mut connection, false)
+        .await
+        .expect("the migrations run");
     connection.close().await.expect("the connection closes");
 }
 

@@ -2,8 +2,8 @@
 
 mod cluster;
 mod events;
-pub mod site;
 mod probe;
+pub mod site;
 pub mod stage;
 
 pub use cluster::{database, database_url};

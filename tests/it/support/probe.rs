@@ -91,7 +91,8 @@ impl Stage {
     /// The experiment of a model, whole, as text that can be compared.
     pub async fn experiment_as_text(&self, cycle: i64, model: &str) -> String {
         let rows = self.experiments(cycle).await;
-        let row = rows.into_iter().find(|row| row.model_name == model).expect("the model is tested");
+        let row =
+            rows.into_iter().find(|row| row.model_name == model).expect("the model is tested");
         serde_json::to_string_pretty(&row).expect("a row is JSON")
     }
 
@@ -118,8 +119,13 @@ impl Stage {
     }
 
     /// Does what an operator asks of a certain cycle.
-    pub async fn operate_on(&self, cycle: i64, operation: Operation) -> Result<Performed, OperationError> {
-        let operator = Operator { name: "Ελένη", reason: Some("for the test"), cycle: Some(cycle) };
+    pub async fn operate_on(
+        &self,
+        cycle: i64,
+        operation: Operation,
+    ) -> Result<Performed, OperationError> {
+        let operator =
+            Operator { name: "Ελένη", reason: Some("for the test"), cycle: Some(cycle) };
         operation.perform(&self.engine, self.id(), operator).await
     }
 

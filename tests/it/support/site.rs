@@ -56,9 +56,10 @@ impl Site {
         let asked = Arc::new(Asked::default());
         let responder = Arc::clone(&asked);
         let settings = StandInSettings { api_key: "sk-test".to_owned(), port: 0 };
-        let claude = ClaudeStandIn::start(settings, move |request: &Value| responder.answer(request))
-            .await
-            .expect("the stand-in starts");
+        let claude =
+            ClaudeStandIn::start(settings, move |request: &Value| responder.answer(request))
+                .await
+                .expect("the stand-in starts");
         Self {
             pool: PgPool::connect(&url).await.expect("the database answers"),
             url,
@@ -116,8 +117,13 @@ impl Site {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
-        let answer =
-            self.http.post(self.address(path)).json(&body).send().await.expect("the server answers");
+        let answer = self
+            .http
+            .post(self.address(path))
+            .json(&body)
+            .send()
+            .await
+            .expect("the server answers");
         let status = answer.status();
         let body: Value = answer.json().await.expect("the answer is JSON");
         assert!(status.is_success(), "{path}: {status} {body}");
@@ -176,10 +182,12 @@ impl Site {
 
     /// Lifts every hold behind the program's back.
     pub async fn lift_holds(&self) {
-        sqlx::query("UPDATE holds SET lifted_at = now(), lifted_by = 'the test' WHERE lifted_at IS NULL")
-            .execute(&self.pool)
-            .await
-            .expect("the holds are lifted");
+        sqlx::query(
+            "UPDATE holds SET lifted_at = now(), lifted_by = 'the test' WHERE lifted_at IS NULL",
+        )
+        .execute(&self.pool)
+        .await
+        .expect("the holds are lifted");
     }
 
     pub async fn operate(&self, operation: &str) {
@@ -323,7 +331,8 @@ fn write_site(folder: &TempDir) {
         let config = folder.path().join("config/deep_research").join(model);
         std::fs::create_dir_all(&config).expect("the folder can be made");
         std::fs::write(config.join("activation.txt"), "You enhance prompts.\n").expect("written");
-        std::fs::write(config.join("research.md"), "# Research\n\n## Works\nShort.\n").expect("written");
+        std::fs::write(config.join("research.md"), "# Research\n\n## Works\nShort.\n")
+            .expect("written");
     }
 }
 
@@ -358,4 +367,3 @@ pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() ->
 pub async fn unlock(lock: Transaction<'static, Postgres>) {
     lock.rollback().await.expect("the lock is given back");
 }
-

@@ -10,9 +10,9 @@ use mathesis::claude::scripted::{NoPause, ScriptedClaude};
 use mathesis::clock::{Clock, HandHeldClock};
 use mathesis::cycle::{Snapshot, StateName};
 use mathesis::runtime::{
-    Assignment, CycleStatus, Engine, EngineSettings, Operation, OperationError, Operator, Performed,
-    Registry, Rescuer, VersionAssigner, Worked, Worker, Workflow, check_workflow, cycle_status,
-    rules_of,
+    Assignment, CycleStatus, Engine, EngineSettings, Operation, OperationError, Operator,
+    Performed, Registry, Rescuer, VersionAssigner, Worked, Worker, Workflow, check_workflow,
+    cycle_status, rules_of,
 };
 use mathesis::store::cycles::{self, CycleRow, TransitionRow};
 use mathesis::store::{Store, versions};
@@ -93,7 +93,15 @@ impl StageBuilder {
         let clock = Arc::new(HandHeldClock::at(noon()));
         let mut definition = shipped_definition();
         (self.edit)(&mut definition);
-        Stage::on(url, Arc::new(folder), clock, Arc::new(ScriptedClaude::new()), definition, self.seed).await
+        Stage::on(
+            url,
+            Arc::new(folder),
+            clock,
+            Arc::new(ScriptedClaude::new()),
+            definition,
+            self.seed,
+        )
+        .await
     }
 }
 
@@ -101,8 +109,11 @@ fn write_documents(root: &std::path::Path) {
     for model in [WAN, NANO] {
         let folder = root.join("config/deep_research").join(model);
         std::fs::create_dir_all(&folder).expect("the folder can be made");
-        std::fs::write(folder.join("activation.txt"), format!("You enhance prompts for {model}.\n"))
-            .expect("the file can be written");
+        std::fs::write(
+            folder.join("activation.txt"),
+            format!("You enhance prompts for {model}.\n"),
+        )
+        .expect("the file can be written");
         std::fs::write(
             folder.join("research.md"),
             format!("# {model}\n\n## What works\nShort prompts.\n\n## Τι αποτυγχάνει\nΆρνηση.\n"),
@@ -236,11 +247,17 @@ impl Stage {
     }
 
     pub async fn cycle(&self) -> CycleRow {
-        cycles::find_open(self.pool(), self.id()).await.expect("the database answers").expect("a cycle is open")
+        cycles::find_open(self.pool(), self.id())
+            .await
+            .expect("the database answers")
+            .expect("a cycle is open")
     }
 
     pub async fn cycle_number(&self, number: i64) -> CycleRow {
-        cycles::find(self.pool(), self.id(), number).await.expect("the database answers").expect("the cycle exists")
+        cycles::find(self.pool(), self.id(), number)
+            .await
+            .expect("the database answers")
+            .expect("the cycle exists")
     }
 
     pub async fn state(&self) -> StateName {
@@ -248,7 +265,10 @@ impl Stage {
     }
 
     pub async fn status(&self) -> CycleStatus {
-        cycle_status(&self.engine, &self.workflow, None).await.expect("the database answers").expect("a cycle is open")
+        cycle_status(&self.engine, &self.workflow, None)
+            .await
+            .expect("the database answers")
+            .expect("a cycle is open")
     }
 
     pub async fn history(&self, cycle: i64) -> Vec<TransitionRow> {
@@ -269,7 +289,11 @@ impl Stage {
 
     pub async fn active_version(&self, model: &str) -> i32 {
         let mut conn = self.pool().acquire().await.expect("a connection");
-        versions::active_head(&mut conn, self.id(), model).await.expect("the database answers").expect("a version is active").0
+        versions::active_head(&mut conn, self.id(), model)
+            .await
+            .expect("the database answers")
+            .expect("a version is active")
+            .0
     }
 
     pub fn file(&self, model: &str, name: &str) -> PathBuf {

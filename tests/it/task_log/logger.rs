@@ -38,11 +38,7 @@ impl Stage {
         let pool = support::database().await;
         let workflow_id = workflow(&pool, "w").await;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let info = WorkflowInfo {
-            workflow_id,
-            models: models(),
-            score_max: 10,
-        };
+        let info = WorkflowInfo { workflow_id, models: models(), score_max: 10 };
         let logger = TaskLogger::start(
             pool.clone(),
             Arc::new(HandHeldClock::at(time(0))),
@@ -52,13 +48,7 @@ impl Stage {
             stop.clone(),
         );
         tasks.close();
-        Self {
-            pool,
-            workflow_id,
-            logger,
-            tasks,
-            stop,
-        }
+        Self { pool, workflow_id, logger, tasks, stop }
     }
 
     /// Logs a `completed` for each task at once, a call each.
@@ -114,20 +104,11 @@ async fn the_logger_answers_for_each_event_at_its_place() {
     }
     "#);
     assert_eq!(
-        stage
-            .logger
-            .touched()
-            .next()
-            .await
-            .into_iter()
-            .collect::<Vec<_>>(),
+        stage.logger.touched().next().await.into_iter().collect::<Vec<_>>(),
         [stage.workflow_id]
     );
     let unknown = stage.logger.log("nowhere", Vec::new()).await.unwrap_err();
-    assert_eq!(
-        unknown.to_string(),
-        r#"there is no workflow "nowhere"; nothing was logged"#
-    );
+    assert_eq!(unknown.to_string(), r#"there is no workflow "nowhere"; nothing was logged"#);
 }
 
 #[tokio::test]
@@ -135,73 +116,35 @@ async fn the_pipelines_own_calls_make_a_run() {
     let stage = Stage::set(LoggerLimits::default()).await;
     let run = stage.logger.run("w", "86c1", "");
     let prompt = "Ἀλλάξτε".to_owned();
-    run.log_task_start(TaskStarted {
-        original_prompt: prompt.clone(),
-        ..TaskStarted::default()
-    })
-    .await
-    .unwrap();
+    run.log_task_start(TaskStarted { original_prompt: prompt.clone(), ..TaskStarted::default() })
+        .await
+        .unwrap();
     let enhancement = Enhancement {
         original_prompt: prompt,
         enhanced_prompt: "q".to_owned(),
         latency_ms: Some(2300),
     };
-    run.log_enhancement("wan", 1, Some(2), enhancement)
+    run.log_enhancement("wan", 1, Some(2), enhancement).await.unwrap();
+    run.log_validation("wan", 1, Validation { score: 10, passed: true, ..Validation::default() })
         .await
         .unwrap();
-    run.log_validation(
-        "wan",
-        1,
-        Validation {
-            score: 10,
-            passed: true,
-            ..Validation::default()
-        },
-    )
-    .await
-    .unwrap();
-    let winner = Winner {
-        winner: Some("wan".to_owned()),
-        score: Some(10),
-        total_iterations: 1,
-    };
-    assert_eq!(
-        run.log_winner(winner.clone()).await.unwrap(),
-        Logged::Accepted
-    );
+    let winner = Winner { winner: Some("wan".to_owned()), score: Some(10), total_iterations: 1 };
+    assert_eq!(run.log_winner(winner.clone()).await.unwrap(), Logged::Accepted);
     assert_eq!(run.log_winner(winner).await.unwrap(), Logged::Duplicate);
-    let refused = run
-        .log_validation("../../etc", 1, Validation::default())
-        .await
-        .unwrap();
+    let refused = run.log_validation("../../etc", 1, Validation::default()).await.unwrap();
     assert!(matches!(refused, Logged::Rejected(rejection) if rejection.code == "invalid_name"));
     let task = task(&stage.pool, stage.workflow_id, "86c1").await;
-    assert_eq!(
-        (task.winner_model.as_deref(), task.attempts.len()),
-        (Some("wan"), 1)
-    );
+    assert_eq!((task.winner_model.as_deref(), task.attempts.len()), (Some("wan"), 1));
     assert!(task.attempts[0].was_selected);
 }
 
 #[tokio::test]
 async fn many_callers_share_few_commits_and_each_gets_its_own_answer() {
-    let stage = Stage::set(LoggerLimits {
-        queue_kib_max: 16,
-        ..LoggerLimits::default()
-    })
-    .await;
-    let reports = stage
-        .complete_all((0..300).map(|n| format!("t{}", n / 2)))
-        .await;
+    let stage = Stage::set(LoggerLimits { queue_kib_max: 16, ..LoggerLimits::default() }).await;
+    let reports = stage.complete_all((0..300).map(|n| format!("t{}", n / 2))).await;
     let reports: Vec<LogReport> = reports.into_iter().map(Result::unwrap).collect();
-    assert_eq!(
-        reports.iter().map(|report| report.accepted).sum::<usize>(),
-        150
-    );
-    assert_eq!(
-        reports.iter().map(|report| report.duplicate).sum::<usize>(),
-        150
-    );
+    assert_eq!(reports.iter().map(|report| report.accepted).sum::<usize>(), 150);
+    assert_eq!(reports.iter().map(|report| report.duplicate).sum::<usize>(), 150);
     assert_eq!(count(&stage.pool, "SELECT count(*) FROM tasks").await, 150);
     let commits = count(&stage.pool, "SELECT count(DISTINCT xmin::text) FROM tasks").await;
     assert!(commits <= 60, "{commits} transactions for 300 calls");
@@ -216,10 +159,7 @@ async fn one_callers_data_does_not_cost_the_others_their_events() {
         .unwrap();
     let names = ["a", "poison", "b"].map(str::to_owned);
     let reports = stage.complete_all(names.into_iter()).await;
-    assert_eq!(
-        reports.iter().map(Result::is_ok).collect::<Vec<_>>(),
-        [true, false, true]
-    );
+    assert_eq!(reports.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     assert_eq!(count(&stage.pool, "SELECT count(*) FROM tasks").await, 2);
 }
 
@@ -256,11 +196,7 @@ async fn a_deadlock_is_tried_again_and_again_but_not_for_ever() {
 
 #[tokio::test]
 async fn shutting_down_commits_what_waits_and_refuses_what_comes_later() {
-    let stage = Stage::set(LoggerLimits {
-        batch_events_max: 4,
-        ..LoggerLimits::default()
-    })
-    .await;
+    let stage = Stage::set(LoggerLimits { batch_events_max: 4, ..LoggerLimits::default() }).await;
     let calls = stage.complete_all((0..50).map(|n| format!("t{n}")));
     let (reports, ()) = tokio::join!(calls, async {
         // The calls have been made: join! polled them first.

@@ -32,27 +32,20 @@ fn any_history() -> impl Strategy<Value = (Vec<Value>, Vec<usize>, Vec<usize>)> 
             json!({"type": "error", "model": model, "iteration": iteration, "error": format!("e{n}"), "fault": fault})
         }),
     ];
-    let any_event = (
-        any_body,
-        prop_oneof![4 => Just("a"), 1 => Just("b")],
-        0..4_i64,
-        0..3,
-        any::<bool>(),
-    )
-        .prop_map(|(mut event, task, second, value, timed)| {
-            event["task_id"] = json!(task);
-            event["metadata"] = json!({"x": value, format!("y{value}"): value});
-            if timed {
-                event["at"] = json!(time(second).to_rfc3339());
-            }
-            event
-        });
+    let any_event =
+        (any_body, prop_oneof![4 => Just("a"), 1 => Just("b")], 0..4_i64, 0..3, any::<bool>())
+            .prop_map(|(mut event, task, second, value, timed)| {
+                event["task_id"] = json!(task);
+                event["metadata"] = json!({"x": value, format!("y{value}"): value});
+                if timed {
+                    event["at"] = json!(time(second).to_rfc3339());
+                }
+                event
+            });
     prop::collection::vec(any_event, 1..24).prop_flat_map(|events| {
         let mut keys = HashSet::new();
-        let events: Vec<Value> = events
-            .into_iter()
-            .filter(|sent| keys.insert(event(0, sent, 0).key))
-            .collect();
+        let events: Vec<Value> =
+            events.into_iter().filter(|sent| keys.insert(event(0, sent, 0).key)).collect();
         let length = events.len();
         let order = Just((0..length).collect::<Vec<_>>()).prop_shuffle();
         (Just(events), order, prop::collection::vec(1..=length, 0..6))
@@ -60,18 +53,11 @@ fn any_history() -> impl Strategy<Value = (Vec<Value>, Vec<usize>, Vec<usize>)> 
 }
 
 fn any_fault() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        Just(Value::Null),
-        Just(json!("prompt")),
-        Just(json!("infrastructure"))
-    ]
+    prop_oneof![Just(Value::Null), Just(json!("prompt")), Just(json!("infrastructure"))]
 }
 
 fn any_attempt() -> impl Strategy<Value = (&'static str, i32)> {
-    (
-        prop_oneof![Just("wan"), Just("nano"), Just("stranger")],
-        1..=2,
-    )
+    (prop_oneof![Just("wan"), Just("nano"), Just("stranger")], 1..=2)
 }
 
 /// Records events in this order, divided at these places; each arrives in the second of its index.
@@ -95,16 +81,9 @@ fn in_any_order(
     cases: u32,
     histories: impl Strategy<Value = (Vec<Value>, Vec<usize>, Vec<usize>)>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pool = runtime.block_on(support::database());
-    let config = ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let mut number = 0;
     let number = std::cell::RefCell::new(&mut number);
     proptest!(config, |((events, order, cuts) in histories)| {
@@ -134,14 +113,7 @@ fn in_any_order(
 #[test]
 fn a_run_lands_the_same_in_whatever_order_and_batches_it_comes() {
     let order = Just((0..9).collect::<Vec<usize>>()).prop_shuffle();
-    in_any_order(
-        60,
-        (
-            Just(run("a")),
-            order,
-            prop::collection::vec(1..=9_usize, 0..9),
-        ),
-    );
+    in_any_order(60, (Just(run("a")), order, prop::collection::vec(1..=9_usize, 0..9)));
 }
 
 #[test]
