@@ -16,6 +16,7 @@ COPY --from=build /mathesis /app/mathesis
 COPY --chown=mathesis workflows /app/workflows
 RUN mkdir -p /app/config/deep_research && chown -R mathesis /app/config
 USER mathesis
-ENV PORT=8420
-EXPOSE 8420
+# With PORT set and a key (MATHESIS_BOOTSTRAP_KEY), the server listens on every address.
+ENV PORT=8080
+EXPOSE 8080
 CMD ["/app/mathesis", "serve"]

@@ -22,7 +22,6 @@ export default defineRailway(() => {
       DATABASE_URL: db.env.DATABASE_URL,
       ANTHROPIC_API_KEY: preserve(),
       MATHESIS_BOOTSTRAP_KEY: preserve(),
-      MATHESIS_BIND: "0.0.0.0",
     },
   });
   return project("mathesis", { resources: [db, app] });

@@ -88,7 +88,7 @@ pub const ALL: [Setting; 15] = [
         "MATHESIS_LOG",
         "",
         "`info`",
-        "Which log lines are written, such as `mathesis=debug,info`. Commands other than `serve` and `demo` begin at `warn`.",
+        "Which log lines are written, such as `mathesis=debug,info`. Commands other than `serve` begin at `warn`.",
     ),
     setting(
         "MATHESIS_LOG_FORMAT",
