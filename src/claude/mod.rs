@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`wire`] is what is said, [`attempt`] one paid HTTP attempt and how it can end, [`client`] makes it,
 //! [`retry`] repeats it by rule and writes down every attempt before it is made, [`answer`] reads the reply,
-//! [`cost`] prices it, [`error`] says to a person what went wrong.
+//! [`mod@cost`] prices it, [`error`] says to a person what went wrong.
 //!
 //! What must never be: an attempt without a row in the journal, a key in a log line or an error, a retry of a call that
 //! a person has to unblock.

@@ -135,8 +135,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_a_problem_and_keeps_its_words_to_itself() {
         async fn bang() {
-            let nothing: Option<u8> = None;
-            nothing.expect("the secret is 42");
+            panic!("the secret is 42");
         }
         let app = Router::new().route("/", get(bang)).layer(CatchPanicLayer::custom(panicked));
         let answer = app.oneshot(Request::new(Body::empty())).await.unwrap();

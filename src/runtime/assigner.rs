@@ -136,7 +136,7 @@ impl VersionAssigner {
         model: &str,
     ) -> Result<Assignment, AssignError> {
         let key = checked_key(workflow, task, run, model)?;
-        if let Some(answer) = self.from_memory(key) {
+        if let Some(answer) = self.answer_from_memory(key) {
             self.wait_for_room().await?;
             return Ok(answer);
         }
@@ -202,7 +202,7 @@ impl VersionAssigner {
         }))
     }
 
-    fn from_memory(&self, key: RunKey<'_>) -> Option<Assignment> {
+    fn answer_from_memory(&self, key: RunKey<'_>) -> Option<Assignment> {
         let model_key = (key.workflow_id, key.model.to_owned());
         let view = {
             let view = self.desk.view.read().unwrap_or_else(PoisonError::into_inner);

@@ -63,7 +63,7 @@ pub enum RegistryError {
         /// The model.
         model: String,
         /// What is wrong.
-        cause: FilesError,
+        cause: Box<FilesError>,
     },
     /// A model has no documents at all, so there is no version 1 to start from.
     #[error(
@@ -243,8 +243,10 @@ fn first_documents(
     let sources = [(Some(folder), "the config folder"), (starter, "the starter documents")];
     for (source, name) in sources {
         let Some(source) = source else { continue };
-        let state = research::read_model(source, model)
-            .map_err(|cause| RegistryError::Files { model: model.to_owned(), cause })?;
+        let state = research::read_model(source, model).map_err(|cause| RegistryError::Files {
+            model: model.to_owned(),
+            cause: Box::new(cause),
+        })?;
         if state.activation.is_some() || state.research.is_some() {
             let text = |file: Option<research::FileText>| file.map(|f| f.text).unwrap_or_default();
             return Ok((text(state.activation), text(state.research), name));

@@ -1,13 +1,15 @@
 //! The rulings "Dealing and scoring", a test a row.
 
+mod candidates;
+mod scores;
+
 use chrono::Duration;
-use mathesis::cycle::{Event, StateName};
+use mathesis::cycle::StateName;
 use mathesis::runtime::{AssignError, Assignment, run_due_schedules};
-use mathesis::store::experiments;
 use serde_json::{Value, json};
 
+use crate::support::Stage;
 use crate::support::stage::{NANO, WAN, testing_stage};
-use crate::support::{Stage, analysis_answer, edit_answer, no_edit_answer};
 
 fn enhanced(task: &str, model: &str, version: i32) -> Value {
     let mut event = json!({
@@ -254,151 +256,6 @@ async fn an_unknown_model_and_an_impossible_id_are_told() {
 }
 
 #[tokio::test]
-async fn a_score_counts_only_under_the_version_of_its_slot() {
-    let stage = testing_stage().await;
-    let told = stage.assign("a", WAN).await;
-    stage.log(vec![enhanced("a", WAN, 3 - told.version), scored("a", WAN, 9)]).await;
-    stage.watch().await;
-    assert_eq!(held(&stage, "a").await, is("dealt", None));
-    stage.clock.advance(Duration::hours(7));
-    stage.watch().await;
-    assert_eq!(held(&stage, "a").await, None, "the slot is dealt again");
-    assert_eq!(lost(&stage, "a").await.0.as_deref(), Some("timed_out"));
-}
-
-#[tokio::test]
-async fn a_score_without_a_named_version_waits_for_the_name() {
-    let stage = testing_stage().await;
-    let told = stage.assign("a", WAN).await;
-    stage.log(vec![scored("a", WAN, 8)]).await;
-    stage.watch().await;
-    assert_eq!(held(&stage, "a").await, is("dealt", None));
-    stage.log(vec![enhanced("a", WAN, told.version)]).await;
-    stage.watch().await;
-    assert_eq!(held(&stage, "a").await, is("scored", Some(8)));
-}
-
-#[tokio::test]
-async fn the_first_iterations_score_is_the_one() {
-    let stage = testing_stage().await;
-    let told = stage.assign("a", WAN).await;
-    let second = [again(enhanced("a", WAN, told.version), 2), again(scored("a", WAN, 9), 2)];
-    stage.log(second.to_vec()).await;
-    stage.watch().await;
-    assert_eq!(held(&stage, "a").await, is("dealt", None));
-    stage.log(vec![enhanced("a", WAN, told.version), scored("a", WAN, 4)]).await;
-    stage.watch().await;
-    assert_eq!(held(&stage, "a").await, is("scored", Some(4)));
-}
-
-#[tokio::test]
-async fn a_score_may_be_written_with_a_point() {
-    let stage = testing_stage().await;
-    let told = stage.assign("a", WAN).await;
-    let mut score = scored("a", WAN, 8);
-    score["score"] = json!(8.0);
-    stage.log(vec![enhanced("a", WAN, told.version), score]).await;
-    stage.watch().await;
-    assert_eq!(held(&stage, "a").await, is("scored", Some(8)));
-}
-
-#[tokio::test]
-async fn a_silent_holder_loses_its_slot_after_six_hours_and_its_late_score_never_counts() {
-    let stage = testing_stage().await;
-    let told = stage.assign("slow", WAN).await;
-    stage.clock.advance(Duration::hours(6));
-    stage.watch().await;
-    assert_eq!(held(&stage, "slow").await, is("dealt", None), "six hours are allowed");
-    stage.clock.advance(Duration::seconds(1));
-    stage.watch().await;
-    assert_eq!(held(&stage, "slow").await, None);
-    assert_eq!(stage.assign("slow", WAN).await, told, "it keeps its arm all the same");
-
-    let next = stage.assign("next", WAN).await;
-    assert_eq!(next.arm, told.arm, "dealt again in the same arm");
-    stage.log(vec![enhanced("slow", WAN, told.version), scored("slow", WAN, 1)]).await;
-    stage.log(vec![enhanced("next", WAN, next.version), scored("next", WAN, 8)]).await;
-    stage.watch().await;
-    assert_eq!(held(&stage, "next").await, is("scored", Some(8)));
-    assert_eq!(held(&stage, "slow").await, None);
-    assert_eq!(lost(&stage, "slow").await, (Some("timed_out".to_owned()), Some(1)));
-}
-
-/// What an error does to the slot of its task.
-#[tokio::test]
-async fn only_the_prompts_own_failure_at_the_first_iteration_scores_zero() {
-    let zero = is("scored", Some(0));
-    let waits = is("dealt", None);
-    let rows = [
-        ("prompt", failed("prompt", Some(WAN), Some("prompt")), zero, None),
-        ("infra", failed("infra", Some(WAN), Some("infrastructure")), None, Some("infrastructure")),
-        ("nobody", failed("nobody", Some(WAN), None), None, Some("infrastructure")),
-        ("second", again(failed("second", Some(WAN), Some("prompt")), 2), waits.clone(), None),
-        ("run", failed("run", None, Some("prompt")), None, Some("run_failed")),
-        ("other", failed("other", Some(NANO), Some("prompt")), waits, None),
-    ];
-    let stage = testing_stage().await;
-    for (task, error, _, _) in &rows {
-        stage.assign(task, WAN).await;
-        stage.log(vec![error.clone()]).await;
-    }
-    stage.watch().await;
-    for (task, _, slot, because) in rows {
-        assert_eq!(held(&stage, task).await, slot, "{task}");
-        assert_eq!(lost(&stage, task).await.0.as_deref(), because, "{task}");
-    }
-}
-
-#[tokio::test]
-async fn a_score_outranks_an_error_of_the_same_attempt_in_either_order() {
-    let stage = testing_stage().await;
-    for (task, error_first, fault, looks_between) in [
-        ("a", true, "prompt", true),
-        ("b", true, "prompt", false),
-        ("c", false, "prompt", true),
-        ("d", false, "infrastructure", true),
-        ("e", true, "infrastructure", false),
-    ] {
-        let told = stage.assign(task, WAN).await;
-        stage.log(vec![enhanced(task, WAN, told.version)]).await;
-        let mut events = [failed(task, Some(WAN), Some(fault)), scored(task, WAN, 7)];
-        if !error_first {
-            events.reverse();
-        }
-        for event in events {
-            stage.log(vec![event]).await;
-            if looks_between {
-                stage.watch().await;
-            }
-        }
-        stage.watch().await;
-        assert_eq!(held(&stage, task).await, is("scored", Some(7)), "{task}");
-    }
-}
-
-#[tokio::test]
-async fn a_model_is_dealt_again_six_times_and_then_a_slot_stays_empty() {
-    let stage = testing_stage().await;
-    for n in 1..=9 {
-        let task = format!("broken-{n}");
-        stage.assign(&task, WAN).await;
-        stage.log(vec![failed(&task, Some(WAN), Some("infrastructure"))]).await;
-        stage.watch().await;
-        let missing = deck(&stage, WAN).await.iter().filter(|slot| slot.state == "missing").count();
-        assert_eq!(missing, if n <= 6 { 0 } else { n - 6 }, "after {n} losses");
-    }
-    let rows = experiments::of_cycle(
-        &mut stage.pool().acquire().await.expect("a connection"),
-        stage.id(),
-        1,
-    )
-    .await
-    .expect("the experiments read");
-    let wan = rows.iter().find(|row| row.model_name == WAN).expect("its experiment");
-    assert_eq!((wan.deals_again, wan.missed_control + wan.missed_candidate), (6, 9));
-}
-
-#[tokio::test]
 async fn fewer_than_eight_scores_in_an_arm_decide_nothing() {
     let stage = Stage::builder()
         .definition(|d| {
@@ -527,87 +384,4 @@ async fn a_deck_survives_a_restart_in_the_middle_of_the_test() {
     let arms = |deck: &[Slot]| deck.iter().map(|slot| slot.arm.clone()).collect::<Vec<_>>();
     assert_eq!(arms(&before), arms(&after));
     assert_eq!(verdict(&stage, WAN).await.0, "adopted");
-}
-
-/// Runs a window whose scores are all `score` up to the end of the generation.
-async fn generate(stage: &Stage, prefix: &str, score: i64, answers: &[Value]) -> StateName {
-    stage.complete_tasks(prefix, 3, score).await;
-    assert_eq!(stage.watch().await, 1);
-    stage.claude.answer_json(analysis_answer(&[]));
-    for answer in answers {
-        stage.claude.answer_json(answer.clone());
-    }
-    assert_eq!(stage.step().await, StateName::Generating);
-    stage.step().await
-}
-
-async fn without(stage: &Stage, cycle: i64) -> Vec<(String, String)> {
-    let history = stage.history(cycle).await;
-    let generated = history.iter().find_map(|row| match &row.event {
-        Event::CandidatesGenerated { without, .. } => Some(without.clone()),
-        _ => None,
-    });
-    generated
-        .expect("the generation is on record")
-        .into_iter()
-        .map(|none| (none.model, none.reason.as_str().to_owned()))
-        .collect()
-}
-
-fn of_both(reason: &str) -> Vec<(String, String)> {
-    [WAN, NANO].map(|model| (model.to_owned(), reason.to_owned())).to_vec()
-}
-
-#[tokio::test]
-async fn a_model_at_the_ceiling_gets_no_candidate() {
-    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
-    assert_eq!(generate(&stage, "top", 10, &[]).await, StateName::Rejected);
-    assert_eq!(without(&stage, 1).await, of_both("at_ceiling"));
-    assert_eq!(stage.claude.requests().len(), 1, "no generation was paid for");
-}
-
-#[tokio::test]
-async fn the_ceiling_can_be_switched_off() {
-    let stage = Stage::builder()
-        .definition(|d| {
-            d.trigger.tasks = 3;
-            d.gate.skip_at_ceiling = false;
-        })
-        .build()
-        .await;
-    let edits = [edit_answer("One."), edit_answer("Two.")];
-    assert_eq!(generate(&stage, "top", 10, &edits).await, StateName::Testing);
-}
-
-#[tokio::test]
-async fn nothing_proposed_for_any_model_ends_the_cycle() {
-    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
-    let state = generate(&stage, "t", 7, &[no_edit_answer(), no_edit_answer()]).await;
-    assert_eq!(state, StateName::Rejected);
-    assert_eq!(without(&stage, 1).await, of_both("nothing_proposed"));
-    let ended = stage.cycle_number(1).await;
-    let outcome = ended.snapshot.state.outcome().expect("it has ended").clone();
-    assert!(outcome.models.iter().all(|model| model.result.as_str() == "no_candidate"));
-    assert_eq!(stage.cycle().await.number, 2);
-}
-
-#[tokio::test]
-async fn texts_that_were_tested_before_are_not_tested_again() {
-    let stage = testing_stage().await;
-    for n in 1..=20 {
-        for model in [WAN, NANO] {
-            play(&stage, &format!("t{n}"), model, |_| 7).await;
-        }
-    }
-    assert_eq!(stage.watch().await, 2);
-    assert_eq!(stage.step().await, StateName::Rejected);
-    let same = [edit_answer("Name what must stay unchanged."), edit_answer("Something else.")];
-    assert_eq!(generate(&stage, "next", 7, &same).await, StateName::Testing);
-    assert_eq!(without(&stage, 2).await, [(WAN.to_owned(), "tested_before".to_owned())]);
-    let tested: i32 =
-        sqlx::query_scalar("SELECT candidate_version FROM experiments WHERE cycle = 2")
-            .fetch_one(stage.pool())
-            .await
-            .expect("one experiment");
-    assert_eq!(tested, 3, "version 2 keeps its number for good");
 }

@@ -230,7 +230,8 @@ async fn adopted_and_rejected_alike_keep_what_their_test_gave_and_why() {
         let tested = version(&stage, model, 2).await;
         assert_eq!((tested.a_b_test_score, tested.tasks_tested), (Some(mean), Some(10)), "{model}");
     }
-    let rows: Vec<(String, String, String, f64, i32, i32, Value, String)> = sqlx::query_as(
+    type Verdict = (String, String, String, f64, i32, i32, Value, String);
+    let rows: Vec<Verdict> = sqlx::query_as(
         "SELECT model_name, status, reason, improvement, control_sum, candidate_sum, evidence, sentence
            FROM experiments ORDER BY model_name DESC",
     )
@@ -299,8 +300,7 @@ async fn a_generation_that_cannot_be_used_is_asked_again_with_the_reason() {
     assert_eq!(asked, 1 + faults.len() + 3 + 1 + 1);
     for (number, (fault, _, reason)) in faults.iter().enumerate() {
         let next = user_prompt(&stage, 1 + number + 1);
-        let told =
-            next.lines().filter(|line| line.starts_with("- \"")).next_back().unwrap_or_default();
+        let told = next.lines().rfind(|line| line.starts_with("- \"")).unwrap_or_default();
         let refusals = next.split("were refused").nth(1).unwrap_or_default();
         assert!(refusals.contains(reason), "{fault}: {told}");
     }

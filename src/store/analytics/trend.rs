@@ -51,7 +51,7 @@ pub struct Measure {
 }
 
 /// Compares the latest days, up to and with `today`, with as many before them: half of the days on
-/// record, at most [`SPAN_DAYS_MAX`]. None while fewer than two days are on record.
+/// record, at most `SPAN_DAYS_MAX`. None while fewer than two days are on record.
 #[must_use]
 pub fn compare(tasks: &[TaskDay], models: &[ModelDay], today: NaiveDate) -> Option<Learning> {
     let first = tasks.iter().map(|day| day.day).min()?;

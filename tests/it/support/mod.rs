@@ -9,7 +9,7 @@ pub mod stage;
 pub use cluster::{database, database_url};
 pub use events::{TaskRun, analysis_answer, edit_answer, no_edit_answer};
 pub use probe::{candidates_win, no_difference};
-pub use stage::{Stage, StageBuilder};
+pub use stage::Stage;
 
 /// Waits without sleeping until something is seen to be so.
 pub async fn until(mut seen: impl AsyncFnMut() -> bool) {
