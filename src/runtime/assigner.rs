@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::registry::Workflow;
+use super::status::{CycleStatus, cycle_status};
 use crate::effects::deal::deal;
 use crate::experiment::Arm;
 use crate::store::assignments::{self, AssignmentRow, Pin, RunKey};
@@ -166,6 +167,17 @@ impl VersionAssigner {
         let active = versions::active_head(&mut conn, key.workflow_id, model).await?;
         let (version, content_hash) = active.ok_or_else(|| unknown(workflow, model))?;
         Ok(Assignment { version, arm: None, cycle: None, content_hash, pair: None })
+    }
+
+    /// Where the workflow's open cycle stands: what is being tested, what holds it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn current_cycle(
+        &self,
+        workflow: &Workflow,
+    ) -> Result<Option<CycleStatus>, StoreError> {
+        cycle_status(&self.engine, workflow, None).await
     }
 
     /// A version with its texts, from memory where they are there. Texts never change.

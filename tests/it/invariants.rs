@@ -4,3 +4,4 @@ mod calls;
 mod files;
 mod history;
 mod learning;
+mod production;

@@ -34,14 +34,27 @@ pub(super) fn scores(id: &str, it: &Analytics, models: &[&str]) -> Option<Pair> 
                 .collect(),
         })
         .collect();
-    let marks: Vec<Mark> = it
-        .activations
-        .iter()
-        .filter(|mark| mark.kind != "first_start")
-        .map(|mark| Mark { day: mark.day, label: format!("{} v{}", mark.model, mark.version) })
-        .collect();
+    let marks = marks(it);
     let limits = (0.0, Some(f64::from(it.score_max)));
     pair(&format!("{id}-scores"), "Mean score by day", &series, &marks, limits, WIDE)
+}
+
+/// One mark a model and day, so that several changes of one day do not cover each other.
+fn marks(it: &Analytics) -> Vec<Mark> {
+    let mut marks: Vec<(&str, Mark)> = Vec::new();
+    for change in it.activations.iter().filter(|change| change.kind != "first_start") {
+        let same = |(model, mark): &&mut (&str, Mark)| {
+            *model == change.model.as_str() && mark.day == change.day
+        };
+        match marks.iter_mut().find(same) {
+            Some((_, mark)) => mark.label.push_str(&format!(", v{}", change.version)),
+            None => {
+                let label = format!("{} v{}", change.model, change.version);
+                marks.push((change.model.as_str(), Mark { day: change.day, label }));
+            }
+        }
+    }
+    marks.into_iter().map(|(_, mark)| mark).collect()
 }
 
 /// A chart of one line; `of` gives a day's sum, what to divide it by for its unit, and its count.

@@ -167,7 +167,9 @@ impl Stage {
 
     /// Gives the effects of dead workers to the living; returns how many.
     pub async fn rescue(&self) -> u64 {
-        let mut rescuer = self.rescuer().trusting_locks_after(Duration::ZERO);
+        let mut kept = self.rescuing.lock().await;
+        let rescuer =
+            kept.get_or_insert_with(|| self.rescuer().trusting_locks_after(Duration::ZERO));
         rescuer.look().await.expect("the rescuer looks")
     }
 }

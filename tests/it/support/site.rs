@@ -130,6 +130,12 @@ impl Site {
         body
     }
 
+    /// Posts as a client does that must go on whatever happens; true when it was acknowledged.
+    pub async fn try_post(&self, path: &str, body: Value) -> bool {
+        let answer = self.http.post(self.address(path)).json(&body).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
     pub async fn assign(&self, task: &str, model: &str) -> Value {
         let path = format!("/tasks/{task}/assignments/{model}");
         let answer = self.http.put(self.address(&path)).send().await.expect("the server answers");

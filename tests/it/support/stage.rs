@@ -44,6 +44,8 @@ pub struct Stage {
     pub claude: Arc<ScriptedClaude>,
     pub clock: Arc<HandHeldClock>,
     pub folder: Arc<TempDir>,
+    /// One rescuer a process: a second one would wait for the first one's lock.
+    pub rescuing: tokio::sync::Mutex<Option<Rescuer>>,
 }
 
 /// How a stage is set.
@@ -198,7 +200,20 @@ impl Stage {
         let assigner = VersionAssigner::new(engine.clone());
         assigner.refresh().await.expect("the versions are read");
         let worker = Arc::new(Worker::new(engine.clone()));
-        Self { url, store, engine, worker, assigner, logger, workflow, claude, clock, folder }
+        let rescuing = tokio::sync::Mutex::default();
+        Self {
+            url,
+            store,
+            engine,
+            worker,
+            assigner,
+            logger,
+            workflow,
+            claude,
+            clock,
+            folder,
+            rescuing,
+        }
     }
 
     pub fn pool(&self) -> &PgPool {
