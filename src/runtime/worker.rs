@@ -164,6 +164,14 @@ impl Worker {
     }
 
     async fn perform(&self, claim: ClaimedEffect) -> Result<Worked, StoreError> {
+        if self.kills_its_workers(&claim).await {
+            let words = format!(
+                "it was begun {} times, and each time its worker died before it ended",
+                claim.attempts
+            );
+            let remedy = "read the log of the process that died last, then `mathesis cycle retry`";
+            return self.fail(&claim, EffectFailure::for_good("gave_up", words, remedy)).await;
+        }
         match performing::perform(&self.engine, &claim).await {
             Ok(result) => self.hand_in(&claim, result).await,
             Err(failure) => self.fail(&claim, failure).await,
@@ -288,6 +296,13 @@ impl Worker {
         let seconds = doubled.min(u64::from(retry.delay_max_seconds));
         let asked = failure.retry_after.map_or(0, |wait| wait.as_secs());
         Some(chrono::Duration::seconds(i64::try_from(seconds.max(asked)).unwrap_or(3600)))
+    }
+
+    /// Failures end in a hold before they reach this many tries; only deaths of the worker go on
+    /// counting, and an effect that kills whoever performs it must not do so for ever.
+    async fn kills_its_workers(&self, claim: &ClaimedEffect) -> bool {
+        let tries = u32::try_from(claim.attempts).unwrap_or(0);
+        tries > 0 && tries > performing::retry_rules(&self.engine, claim).await.attempts_max
     }
 
     async fn hold(&self, claim: &ClaimedEffect, failure: &EffectFailure) -> Result<(), StoreError> {

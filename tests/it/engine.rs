@@ -130,6 +130,33 @@ async fn a_dead_process_loses_its_lock_and_a_replica_takes_over() {
 }
 
 #[tokio::test]
+async fn an_effect_that_kills_its_worker_each_time_is_held_in_the_end() {
+    let stage = Stage::new().await;
+    stage.complete_tasks("task", 50, 7).await;
+    assert_eq!(stage.watch().await, 1);
+    let most = stage.workflow.definition.retry.attempts_max;
+    let mut deaths = 0;
+    let held = loop {
+        // A process that dies with the claim: its session goes, and nobody hands anything back.
+        stage.by_hand("UPDATE effects SET lease_until = now() - interval '1 second' WHERE status = 'claimed'").await;
+        let replica = stage.another().await;
+        assert_eq!(replica.rescue().await, 1);
+        deaths += 1;
+        if deaths > most {
+            break replica.work().await;
+        }
+        stage.by_hand(
+            "UPDATE effects SET status = 'claimed', worker_id = gen_random_uuid(), lease_until = now(), fence = fence + 1
+              WHERE status = 'pending'",
+        )
+        .await;
+    };
+    assert_eq!(held, Worked::Failed { code: "gave_up".to_owned(), held: true });
+    assert!(stage.claude.requests().is_empty(), "nothing was paid for it any more");
+    assert_eq!(stage.state().await, StateName::Analyzing, "the cycle stands, held");
+}
+
+#[tokio::test]
 async fn a_young_session_does_not_take_a_missing_lock_for_a_death() {
     let stage = Stage::new().await;
     stage.complete_tasks("task", 50, 7).await;
