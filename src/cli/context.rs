@@ -165,6 +165,7 @@ fn engine(store: Store, registry: Registry) -> Engine {
         }),
         work: Arc::new(Notify::new()),
         watch: Arc::new(Notify::new()),
+        claims: crate::runtime::Claims::default(),
     }
 }
 

@@ -31,6 +31,8 @@ const PIN_DELAY: Duration = Duration::from_millis(50);
 const PINS_WAITING_MAX: usize = 50_000;
 /// A run older than this is over, so its pin can no longer matter.
 const PIN_HORIZON_DAYS: i64 = 14;
+/// No deal's transaction lasts as long.
+const HOLDERS_READ_AGAIN_MINUTES: i64 = 10;
 /// Versions whose texts are kept in memory.
 const TEXTS_KEPT: usize = 32;
 /// The longest external id of a task or a run, in bytes.
@@ -330,10 +332,9 @@ impl VersionAssigner {
     async fn learn_holders(&self) -> Result<(), StoreError> {
         loop {
             let last_id = self.desk.holders.read().unwrap_or_else(PoisonError::into_inner).last_id;
-            // Ids are handed out before their rows commit, so look a little behind the last one seen.
-            let rows =
-                assignments::holders_after(self.engine.store.pool(), last_id.saturating_sub(1_000))
-                    .await?;
+            // Ids are handed out before their rows commit, so what was dealt lately is read again.
+            let since = self.engine.now() - chrono::Duration::minutes(HOLDERS_READ_AGAIN_MINUTES);
+            let rows = assignments::holders_after(self.engine.store.pool(), last_id, since).await?;
             let mut holders = self.desk.holders.write().unwrap_or_else(PoisonError::into_inner);
             for (id, workflow, task, run, model) in &rows {
                 let hash = self.hash(*workflow, task, run, model);

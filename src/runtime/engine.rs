@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::claims::Claims;
 use super::registry::Registry;
 use crate::claude::{ClaudeApi, Pause};
 use crate::clock::Clock;
@@ -45,6 +46,8 @@ pub struct Engine {
     pub worker_id: Uuid,
     /// How it is set up.
     pub settings: Arc<EngineSettings>,
+    /// The claims that this process knows it holds.
+    pub claims: Claims,
     /// Rung when there may be effects to claim.
     pub work: Arc<Notify>,
     /// Rung when there may be a trigger reached or a deck complete.

@@ -6,6 +6,7 @@
 
 mod advance;
 mod assigner;
+mod claims;
 mod engine;
 mod operations;
 mod project;
@@ -24,6 +25,7 @@ pub use advance::{
     AdvanceError, Advanced, Candidate, FileChange, Moved, Submission, What, advance, replay,
 };
 pub use assigner::{AssignError, Assignment, VersionAssigner};
+pub use claims::Claims;
 pub use engine::{Engine, EngineSettings};
 pub use operations::{Operation, OperationError, Operator, Performed};
 pub use pruner::{Pruned, prune};

@@ -186,7 +186,12 @@ impl Turn<'_> {
     async fn place(&self, hold: &NewHold) -> Result<bool, OperationError> {
         let mut tx = self.engine.store.pool().begin().await?;
         // The cycle's lock orders the hold before or after any transition, never in the middle.
-        cycles::lock_open(&mut tx, self.workflow_id).await?;
+        let open = cycles::lock_open(&mut tx, self.workflow_id).await?;
+        if let (Some(meant), Some(open)) = (hold.cycle, &open)
+            && meant != open.number
+        {
+            return Err(AdvanceError::CycleEnded { meant, open: open.number }.into());
+        }
         let placed = holds::place(&mut tx, self.workflow_id, hold, self.engine.now()).await?;
         cycles::hint(&mut tx, self.workflow_id).await?;
         tx.commit().await?;

@@ -200,12 +200,29 @@ pub(super) async fn inline_effects(
             }
             Effect::Revert { reverts } => intend(tx, turn, ChangeKind::Revert, reverts).await?,
             Effect::RollBack { change } => {
+                supersede_rollbacks(tx, turn, &change.model).await?;
                 intend(tx, turn, ChangeKind::RollBack, std::slice::from_ref(change)).await?;
             }
             Effect::Analyze | Effect::Generate | Effect::Decide => {}
         }
     }
     Ok(())
+}
+
+/// An operator's newer word ends the older ones that wait or failed: done later, they would undo it.
+async fn supersede_rollbacks(
+    tx: &mut PgConnection,
+    turn: &Turn<'_>,
+    model: &str,
+) -> Result<(), StoreError> {
+    let superseded = effects::cancel_rollbacks(tx, turn.workflow_id, model, turn.now).await?;
+    if superseded.is_empty() {
+        return Ok(());
+    }
+    changes::drop_rollbacks(tx, turn.workflow_id, model, turn.now).await?;
+    let lift =
+        Lift { by: "mathesis", reason: Some("a newer rollback was asked for"), now: turn.now };
+    holds::lift_of_effects(tx, turn.workflow_id, &superseded, lift).await
 }
 
 async fn intend(

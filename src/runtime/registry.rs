@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use crate::cycle::{Approval, Guard, Rules, Snapshot};
+use crate::cycle::{Approval, Guard, Rules, Snapshot, State};
 use crate::experiment::gate::GateRules;
 use crate::research::{self, FilesError, Texts};
 use crate::store::changes::{ChangeKind, Intent};
@@ -125,7 +125,8 @@ impl Registry {
     /// they stand, and its first cycle. All in one transaction; done twice, it changes nothing.
     ///
     /// `folder` is the workflow's config folder on this machine, `starter` a folder of documents that
-    /// a model begins with when the config folder has none. Returns the models that left.
+    /// a model begins with when the config folder has none. Returns the models that left
+    /// while the open cycle still had something to decide about them.
     ///
     /// # Errors
     /// [`RegistryError`]; nothing of it was stored.
@@ -140,35 +141,54 @@ impl Registry {
         let hash = definition.content_hash();
         let json = cycles::to_json(&definition, "workflow_definitions", "definition")?;
         let mut tx = store.pool().begin().await?;
-        let (row, previous) =
-            workflows::register(&mut tx, definition.name.as_str(), &hash, &json, now).await?;
+        let row = workflows::register(&mut tx, definition.name.as_str(), &hash, &json, now).await?;
         register_schedules(&mut tx, row.workflow_id, &definition, now).await?;
         for model in &definition.models {
             let model = model.name.as_str();
             first_version(&mut tx, row.workflow_id, &definition, model, folder, starter, now)
                 .await?;
         }
-        if cycles::lock_open(&mut tx, row.workflow_id).await?.is_none() {
+        let open = cycles::lock_open(&mut tx, row.workflow_id).await?;
+        let retired = open
+            .as_ref()
+            .map(|cycle| retired_models(&cycle.snapshot, &definition))
+            .unwrap_or_default();
+        if open.is_none() {
             let snapshot = Snapshot::open(1, rules_of(&definition));
             cycles::open(&mut tx, row.workflow_id, &snapshot, &hash, now).await?;
         }
         tx.commit().await?;
-        let retired = retired_models(previous.as_ref(), &definition);
         let workflow = Workflow { workflow_id: row.workflow_id, definition: Arc::new(definition) };
         self.put(workflow.clone());
         Ok((workflow, retired))
     }
 }
 
-fn retired_models(previous: Option<&Value>, now: &Definition) -> Vec<String> {
-    let Some(previous) = previous.and_then(|json| Definition::from_json(json).ok()) else {
-        return Vec::new();
+/// The models that the open cycle still has something to decide about and the definition no longer
+/// names. Asked at every start, so that a crash before the cycle was told is made good by the next.
+fn retired_models(open: &Snapshot, definition: &Definition) -> Vec<String> {
+    let in_play: Vec<&str> = match &open.state {
+        State::Testing { experiments } => experiments
+            .iter()
+            .filter(|experiment| experiment.decision.is_none())
+            .map(|experiment| experiment.model.as_str())
+            .collect(),
+        State::Deciding { verdicts } | State::Applying { verdicts, .. } => verdicts
+            .iter()
+            .filter(|verdict| verdict.stands_adopted())
+            .map(|verdict| verdict.model.as_str())
+            .collect(),
+        State::Probation { on_probation, .. } => on_probation
+            .iter()
+            .filter(|watched| watched.decision.is_none())
+            .map(|watched| watched.adoption.model.as_str())
+            .collect(),
+        _ => Vec::new(),
     };
-    previous
-        .models
-        .iter()
-        .filter(|model| !now.has_model(&model.name))
-        .map(|model| model.name.as_str().to_owned())
+    in_play
+        .into_iter()
+        .filter(|model| definition.models.iter().all(|known| known.name.as_str() != *model))
+        .map(str::to_owned)
         .collect()
 }
 

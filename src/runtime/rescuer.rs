@@ -1,5 +1,6 @@
 //! The rescuer: gives a dead worker's effects to the living, within a second of its death.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
@@ -19,13 +20,19 @@ pub struct Rescuer {
     engine: Engine,
     session: Option<PgConnection>,
     trusts_locks_after: Duration,
+    unknown_before: HashSet<i64>,
 }
 
 impl Rescuer {
     /// A rescuer that holds no lock yet.
     #[must_use]
-    pub const fn new(engine: Engine) -> Self {
-        Self { engine, session: None, trusts_locks_after: TRUSTS_LOCKS_AFTER }
+    pub fn new(engine: Engine) -> Self {
+        Self {
+            engine,
+            session: None,
+            trusts_locks_after: TRUSTS_LOCKS_AFTER,
+            unknown_before: HashSet::new(),
+        }
     }
 
     /// How old this rescuer's own session must be before a missing lock counts as a death; 5 s where
@@ -62,6 +69,29 @@ impl Rescuer {
         }
     }
 
+    /// Hands back claims of this worker that nobody in this process knows of, once they were seen on
+    /// two looks running: in between, the answer of the commit that made them may still come.
+    async fn hand_back_unknown(&mut self) -> Result<u64, StoreError> {
+        let engine = &self.engine;
+        let pool = engine.store.pool();
+        let mut unknown = HashSet::new();
+        let mut handed_back = 0;
+        for (workflow_id, effect_id, fence) in leases::own_claims(pool, engine.worker_id).await? {
+            if engine.claims.knows(effect_id) {
+                continue;
+            }
+            if self.unknown_before.contains(&effect_id) {
+                let worker_id = engine.worker_id;
+                handed_back +=
+                    leases::hand_back_own(pool, workflow_id, effect_id, worker_id, fence).await?;
+            } else {
+                unknown.insert(effect_id);
+            }
+        }
+        self.unknown_before = unknown;
+        Ok(handed_back)
+    }
+
     async fn renew(&self) -> Result<(), StoreError> {
         let engine = &self.engine;
         effects::renew(engine.store.pool(), engine.worker_id, engine.settings.lease).await?;
@@ -87,8 +117,9 @@ impl Rescuer {
         }
         let Some(session) = self.session.as_mut() else { return Ok(0) };
         session.ping().await?;
+        let mut rescued = self.hand_back_unknown().await?;
+        let Some(session) = self.session.as_mut() else { return Ok(rescued) };
         let holders = leases::holders(&pool, worker_id).await?;
-        let mut rescued = 0;
         for holder in holders {
             let dead = is_dead(session, holder.worker_id, self.trusts_locks_after).await?;
             if dead || holder.lease_over {
@@ -98,7 +129,7 @@ impl Rescuer {
             }
         }
         if rescued > 0 {
-            tracing::info!(effects = rescued, "effects of a dead worker were rescued");
+            tracing::info!(effects = rescued, "effects that nobody performs were rescued");
             self.engine.work.notify_one();
         }
         Ok(rescued)

@@ -20,7 +20,12 @@ const POLL: Duration = Duration::from_secs(1);
 /// Runs schedules until the token is cancelled.
 pub(super) async fn run(engine: Engine, worker: std::sync::Arc<Worker>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        if let Err(error) = run_due_schedules(&engine, &worker).await {
+        // Every step of a schedule is a transaction of its own, so it may be left at any of them.
+        let ran = tokio::select! {
+            ran = run_due_schedules(&engine, &worker) => ran,
+            () = stop.cancelled() => break,
+        };
+        if let Err(error) = ran {
             tracing::warn!(error = %error, "a schedule could not be run; trying again");
         }
         if let Err(error) = lift_budget_holds(&engine).await {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::advance::{AdvanceError, Advanced, Submission, advance};
+use super::claims::KnownClaim;
 use super::engine::Engine;
 use super::project;
 use crate::cycle::StateName;
@@ -43,7 +44,7 @@ pub enum Worked {
 /// Claims and performs effects. One a process.
 pub struct Worker {
     engine: Engine,
-    born_claimed: Mutex<VecDeque<ClaimedEffect>>,
+    born_claimed: Mutex<VecDeque<(ClaimedEffect, KnownClaim)>>,
 }
 
 impl Worker {
@@ -55,7 +56,8 @@ impl Worker {
 
     /// Takes an effect that was born claimed by this process.
     pub fn take_over(&self, claim: ClaimedEffect) {
-        self.queue().push_back(claim);
+        let known = self.engine.claims.note(claim.effect_id);
+        self.queue().push_back((claim, known));
         self.engine.work.notify_one();
     }
 
@@ -65,7 +67,7 @@ impl Worker {
     /// [`StoreError`] when the database fails; the effect stays claimed and is rescued.
     pub async fn work_once(&self) -> Result<Worked, StoreError> {
         match self.next_claim().await? {
-            Some(claim) => self.perform(claim).await,
+            Some((claim, _known)) => self.perform(claim).await,
             None => Ok(Worked::Idle),
         }
     }
@@ -84,10 +86,13 @@ impl Worker {
             } else {
                 None
             };
-            if let Some(claim) = claim {
+            if let Some((claim, known)) = claim {
                 let worker = std::sync::Arc::clone(&self);
                 let abandon = abandon.clone();
-                running.spawn(async move { worker.perform_or_hand_back(claim, abandon).await });
+                running.spawn(async move {
+                    let _known = known;
+                    worker.perform_or_hand_back(claim, abandon).await;
+                });
                 continue;
             }
             tokio::select! {
@@ -107,17 +112,17 @@ impl Worker {
 
     /// Hands back what was born claimed and not begun, without spending a try.
     pub async fn hand_back_waiting(&self) {
-        let rest: Vec<ClaimedEffect> = self.queue().drain(..).collect();
-        for claim in rest {
+        let rest: Vec<_> = self.queue().drain(..).collect();
+        for (claim, _known) in rest {
             self.hand_back(&claim).await;
         }
     }
 
-    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<ClaimedEffect>> {
+    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<(ClaimedEffect, KnownClaim)>> {
         self.born_claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn next_claim(&self) -> Result<Option<ClaimedEffect>, StoreError> {
+    async fn next_claim(&self) -> Result<Option<(ClaimedEffect, KnownClaim)>, StoreError> {
         let born_claimed = self.queue().pop_front();
         if born_claimed.is_some() {
             return Ok(born_claimed);
@@ -128,8 +133,9 @@ impl Worker {
             let lease = engine.settings.lease;
             let claim =
                 effects::claim(pool, workflow_id, engine.worker_id, lease, engine.now()).await?;
-            if claim.is_some() {
-                return Ok(claim);
+            if let Some(claim) = claim {
+                let known = engine.claims.note(claim.effect_id);
+                return Ok(Some((claim, known)));
             }
         }
         Ok(None)
@@ -159,7 +165,8 @@ impl Worker {
             tracing::warn!(error = %error, effect.id = claim.effect_id,
                 "an effect could not be handed back; this worker keeps it and tries it again");
             self.engine.clock.sleep(POLL).await;
-            self.queue().push_back(claim.clone());
+            let known = self.engine.claims.note(claim.effect_id);
+            self.queue().push_back((claim.clone(), known));
         }
     }
 
@@ -208,8 +215,12 @@ impl Worker {
                 Ok(Worked::Done(Some(moved.to)))
             }
             Ok(Advanced::NotNow) => Ok(Worked::Done(None)),
-            Err(AdvanceError::Store(StoreError::LeaseLost { .. }))
-            | Err(AdvanceError::CycleEnded { .. } | AdvanceError::NoOpenCycle { .. }) => {
+            Err(AdvanceError::CycleEnded { .. } | AdvanceError::NoOpenCycle { .. }) => {
+                let pool = self.engine.store.pool();
+                effects::drop_claimed(pool, claim, self.engine.now()).await?;
+                Ok(Worked::Lost)
+            }
+            Err(AdvanceError::Store(StoreError::LeaseLost { .. })) => {
                 tracing::info!(
                     effect.id = claim.effect_id,
                     "the result came too late and was dropped"

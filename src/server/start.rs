@@ -193,6 +193,7 @@ fn engine(
         }),
         work: Arc::new(Notify::new()),
         watch: Arc::new(Notify::new()),
+        claims: crate::runtime::Claims::default(),
     }
 }
 

@@ -260,11 +260,13 @@ pub const HOLDERS_A_STEP: usize = 10_000;
 pub async fn holders_after(
     pool: &PgPool,
     after: i64,
+    since: DateTime<Utc>,
 ) -> Result<Vec<(i64, i64, String, String, String)>, StoreError> {
     let rows = sqlx::query!(
         "SELECT assignment_id, workflow_id, clickup_task_id, run_id, model_name FROM assignments
-          WHERE slot IS NOT NULL AND assignment_id > $1 ORDER BY assignment_id LIMIT 10000",
-        after
+          WHERE slot IS NOT NULL AND (assignment_id > $1 OR assigned_at > $2) ORDER BY assignment_id LIMIT 10000",
+        after,
+        since
     )
     .fetch_all(pool)
     .await?;

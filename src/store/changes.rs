@@ -223,6 +223,31 @@ pub async fn drop_of_cancelled_effects(
     Ok(())
 }
 
+/// Marks the intents of a model's cancelled rollbacks dropped.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn drop_rollbacks(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    model: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE config_changes c SET status = 'dropped', finished_at = $3
+          WHERE c.workflow_id = $1 AND c.model_name = $2 AND c.kind = 'roll_back' AND c.status = 'intended'
+            AND EXISTS (SELECT FROM effects e
+                         WHERE e.workflow_id = c.workflow_id AND e.cycle = c.cycle AND e.seq = c.seq
+                           AND e.kind = 'roll_back' AND e.status = 'cancelled')",
+        workflow_id,
+        model,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// The changes of a workflow, newest first.
 ///
 /// # Errors

@@ -7,7 +7,9 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-pub use super::effects_overview::{EffectRow, grant_step, list, retry_failed};
+pub use super::effects_overview::{
+    EffectRow, cancel_rollbacks, drop_claimed, grant_step, list, retry_failed,
+};
 
 use super::StoreError;
 use super::cycles::to_json;
@@ -178,6 +180,11 @@ pub async fn claim(
                                                SELECT FROM holds h
                                                 WHERE h.workflow_id = $1 AND h.lifted_at IS NULL
                                                   AND (h.cycle IS NULL OR h.cycle = f.cycle)))))))
+                   AND NOT (e.kind IN ('apply', 'revert', 'roll_back') AND EXISTS (
+                           SELECT FROM effects f
+                            WHERE f.workflow_id = $1 AND f.effect_id > e.effect_id
+                              AND f.kind IN ('apply', 'revert', 'roll_back')
+                              AND f.status = 'claimed'))
                  ORDER BY e.effect_id
                  LIMIT 1
                    FOR UPDATE SKIP LOCKED)

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 
 use super::StoreError;
+use super::effects::ClaimedEffect;
 
 /// An effect as pages and the command line show it.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -111,4 +112,50 @@ pub async fn list(
     )
     .fetch_all(pool)
     .await?)
+}
+
+/// Drops a model's rollbacks that wait or have failed; returns which.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn cancel_rollbacks(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    model: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "UPDATE effects SET status = 'cancelled', finished_at = $3
+          WHERE workflow_id = $1 AND kind = 'roll_back' AND status IN ('pending', 'failed')
+            AND payload -> 'change' ->> 'model' = $2
+         RETURNING effect_id",
+        workflow_id,
+        model,
+        now
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Drops a claimed effect whose cycle has ended without it. Nothing happens when the claim moved on.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn drop_claimed(
+    pool: &PgPool,
+    claim: &ClaimedEffect,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE effects SET status = 'cancelled', worker_id = NULL, lease_until = NULL, finished_at = $5
+          WHERE workflow_id = $1 AND effect_id = $2 AND worker_id = $3 AND fence = $4 AND status = 'claimed'",
+        claim.workflow_id,
+        claim.effect_id,
+        claim.worker_id,
+        claim.fence,
+        now
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }

@@ -336,3 +336,27 @@ pub async fn workflows_held(
     .fetch_all(pool)
     .await?)
 }
+
+/// Lifts the standing holds that certain effects placed.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn lift_of_effects(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    effect_ids: &[i64],
+    lift: Lift<'_>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE holds SET lifted_at = $3, lifted_by = $4, lift_reason = $5
+          WHERE workflow_id = $1 AND effect_id = ANY($2) AND lifted_at IS NULL",
+        workflow_id,
+        effect_ids,
+        lift.now,
+        lift.by,
+        lift.reason
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -109,3 +109,45 @@ pub async fn rescue(
     .rows_affected();
     Ok(rescued)
 }
+
+/// The claims of a worker: workflow, effect, fence.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn own_claims(
+    pool: &PgPool,
+    worker_id: Uuid,
+) -> Result<Vec<(i64, i64, i64)>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT workflow_id, effect_id, fence FROM effects WHERE worker_id = $1 AND status = 'claimed'",
+        worker_id
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.workflow_id, row.effect_id, row.fence)).collect())
+}
+
+/// Gives one of a worker's own claims back, without spending a try. Nothing happens when it moved on.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn hand_back_own(
+    pool: &PgPool,
+    workflow_id: i64,
+    effect_id: i64,
+    worker_id: Uuid,
+    fence: i64,
+) -> Result<u64, StoreError> {
+    let handed_back = sqlx::query!(
+        "UPDATE effects SET status = 'pending', worker_id = NULL, lease_until = NULL
+          WHERE workflow_id = $1 AND effect_id = $2 AND worker_id = $3 AND fence = $4 AND status = 'claimed'",
+        workflow_id,
+        effect_id,
+        worker_id,
+        fence
+    )
+    .execute(pool)
+    .await?
+    .rows_affected();
+    Ok(handed_back)
+}

@@ -17,7 +17,7 @@ pub struct WorkflowRow {
     pub definition_hash: String,
 }
 
-/// Registers a workflow or takes over its edited definition; returns its row as it was before, too.
+/// Registers a workflow or takes over its edited definition; returns its row as it was before.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -27,7 +27,7 @@ pub async fn register(
     definition_hash: &str,
     definition: &Value,
     now: DateTime<Utc>,
-) -> Result<(WorkflowRow, Option<Value>), StoreError> {
+) -> Result<WorkflowRow, StoreError> {
     sqlx::query!(
         "INSERT INTO workflows (name, definition_hash, created_at, updated_at)
          VALUES ($1, $2, $3, $3) ON CONFLICT (name) DO NOTHING",
@@ -39,12 +39,11 @@ pub async fn register(
     .await?;
     let row = sqlx::query_as!(
         WorkflowRow,
-        "SELECT workflow_id, name, definition_hash FROM workflows WHERE name = $1 FOR UPDATE",
+        "SELECT workflow_id, name, definition_hash FROM workflows WHERE name = $1 FOR NO KEY UPDATE",
         name
     )
     .fetch_one(&mut *conn)
     .await?;
-    let previous = definition_by_hash(conn, row.workflow_id, &row.definition_hash).await?;
     sqlx::query!(
         "INSERT INTO workflow_definitions (workflow_id, definition_hash, definition, created_at)
          VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
@@ -65,7 +64,7 @@ pub async fn register(
         .execute(conn)
         .await?;
     }
-    Ok((row, previous))
+    Ok(row)
 }
 
 /// A definition by its hash.

@@ -157,6 +157,34 @@ async fn an_effect_that_kills_its_worker_each_time_is_held_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_claim_whose_answer_was_lost_with_the_connection_is_found_and_handed_back() {
+    let stage = Stage::new().await;
+    stage.operate(Operation::Pause).await.expect("it is paused");
+    stage.complete_tasks("task", 50, 7).await;
+    assert_eq!(stage.watch().await, 1);
+    stage.operate(Operation::Resume).await.expect("it goes on");
+    // The claim is committed, and this process never hears of it.
+    let lease = stage.engine.settings.lease;
+    let lost =
+        effects::claim(stage.pool(), stage.id(), stage.engine.worker_id, lease, stage.engine.now());
+    assert!(lost.await.expect("the claim commits").is_some());
+
+    assert_eq!(stage.work().await, Worked::Idle, "nobody knows of it");
+    assert_eq!(stage.rescue().await, 0, "its answer may still come");
+    assert_eq!(stage.rescue().await, 1, "it did not");
+    stage.claude.answer_json(analysis_answer(&[]));
+    assert_eq!(stage.step().await, StateName::Generating);
+}
+
+#[tokio::test]
+async fn a_claim_that_waits_in_this_process_is_left_alone() {
+    let stage = Stage::new().await;
+    stage.complete_tasks("task", 50, 7).await;
+    assert_eq!(stage.watch().await, 1);
+    assert_eq!((stage.rescue().await, stage.rescue().await), (0, 0));
+}
+
+#[tokio::test]
 async fn a_young_session_does_not_take_a_missing_lock_for_a_death() {
     let stage = Stage::new().await;
     stage.complete_tasks("task", 50, 7).await;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use mathesis::cycle::StateName;
+use mathesis::experiment::Arm;
 use mathesis::runtime::{Operation, OperationError, Worked};
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     stopped_in_applying, to, versions_of,
 };
 use crate::support::stage::{NANO, WAN};
-use crate::support::{analysis_answer, edit_answer};
+use crate::support::{Stage, analysis_answer, edit_answer};
 
 #[tokio::test]
 async fn a_rollback_puts_files_and_version_back_and_forward_again() {
@@ -229,4 +230,41 @@ async fn a_failed_rollback_can_be_retried_when_its_cycle_is_long_over() {
     assert_eq!(stage.work().await, Worked::Done(None));
     assert_eq!(stage.active_version(WAN).await, 1);
     assert_eq!(held_by(&stage).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_newer_rollback_ends_an_older_one_that_still_waits() {
+    let stage = Stage::new().await;
+    stage.reach_testing().await;
+    stage.play_test("test", |_, told| if told.arm == Some(Arm::Candidate) { 9 } else { 7 }).await;
+    stage.watch().await;
+    while stage.cycle().await.number == 1 {
+        stage.step().await;
+    }
+    let back = || Operation::Rollback { model: WAN.to_owned(), to: 1 };
+    stage.operate(back()).await.expect("the first is asked for");
+    // It failed and waits for its next try.
+    sqlx::query(
+        "UPDATE effects SET run_after = run_after + interval '1 hour' WHERE kind = 'roll_back'",
+    )
+    .execute(stage.pool())
+    .await
+    .expect("the statement runs");
+    stage.operate(back()).await.expect("the second is asked for");
+    stage.work().await;
+    assert_eq!(stage.active_version(WAN).await, 1);
+    let ends: Vec<String> = sqlx::query_scalar(
+        "SELECT status FROM effects WHERE kind = 'roll_back' ORDER BY effect_id",
+    )
+    .fetch_all(stage.pool())
+    .await
+    .expect("the effects");
+    assert_eq!(ends, ["cancelled", "done"]);
+    let changes: Vec<String> = sqlx::query_scalar(
+        "SELECT status FROM config_changes WHERE kind = 'roll_back' ORDER BY id",
+    )
+    .fetch_all(stage.pool())
+    .await
+    .expect("the changes");
+    assert_eq!(changes, ["dropped", "done"]);
 }

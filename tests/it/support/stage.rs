@@ -188,6 +188,7 @@ impl Stage {
             }),
             work: Arc::new(Notify::new()),
             watch: Arc::new(Notify::new()),
+            claims: mathesis::runtime::Claims::default(),
         };
         let logger = TaskLogger::start(
             store.pool().clone(),
