@@ -25,9 +25,9 @@ pub(crate) use start::host_name;
 use crate::claude::{ClaudeApi, Pause, TimerPause};
 use crate::clock::{Clock, SystemClock};
 use crate::postgres::Purpose;
-use crate::runtime::{Engine, Registry, Runtime};
+use crate::runtime::{Engine, Runtime};
 use crate::settings::Settings;
-use crate::task_log::{TaskLogger, Touched, WorkflowDirectory, WorkflowInfo};
+use crate::task_log::{TaskLogger, Touched};
 
 /// How long calls that run may go on after the stop; long ones (event streams) end with it.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
@@ -197,20 +197,6 @@ fn words_of(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Strin
 async fn database_ended(database: &Database) {
     while database.is_running() {
         tokio::time::sleep(HEARTBEAT).await;
-    }
-}
-
-/// The workflows of a registry, as the task logger looks them up.
-#[derive(Debug, Clone)]
-pub struct RegistryDirectory(pub Registry);
-
-impl WorkflowDirectory for RegistryDirectory {
-    fn find(&self, name: &str) -> Option<WorkflowInfo> {
-        self.0.find(name).map(|workflow| WorkflowInfo {
-            workflow_id: workflow.workflow_id,
-            models: workflow.models().map(str::to_owned).collect(),
-            score_max: u16::try_from(workflow.definition.score_max).unwrap_or(u16::MAX),
-        })
     }
 }
 

@@ -15,7 +15,6 @@ use tokio_util::task::TaskTracker;
 use super::context::{Context, Need, with_context};
 use super::failure::Failure;
 use super::{AsJson, OfWorkflow, output};
-use crate::server::RegistryDirectory;
 use crate::settings::Settings;
 use crate::task_log::{LoggerLimits, TaskEvent, TaskLogger, parse_event};
 
@@ -109,7 +108,7 @@ async fn import(
     let logger = begin(
         engine.store.pool().clone(),
         Arc::clone(&engine.clock),
-        Arc::new(RegistryDirectory(engine.registry.clone())),
+        Arc::new(engine.registry.clone()),
         LoggerLimits::default(),
         &tasks,
         stop.clone(),

@@ -26,7 +26,7 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
         let scores =
             experiments::counted_scores(&mut conn, claim.workflow_id, claim.cycle, &verdict.model)
                 .await?;
-        let look = look_of(&scores, row.map_or_else(ByArm::default, missed));
+        let look = look_of(&scores, row.map_or_else(ByArm::default, ExperimentRow::missed));
         let again = gate::decide(&cycle.snapshot.rules.gate, &look);
         if again != verdict.decision || !row.is_some_and(|row| agrees(row, again)) {
             return Err(EffectFailure::for_good(
@@ -40,13 +40,6 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
         }
     }
     Ok(What::Event(Event::VerdictsSettled))
-}
-
-fn missed(row: &ExperimentRow) -> ByArm<u32> {
-    ByArm {
-        control: row.missed_control.unsigned_abs(),
-        candidate: row.missed_candidate.unsigned_abs(),
-    }
 }
 
 fn agrees(row: &ExperimentRow, decision: Decision) -> bool {

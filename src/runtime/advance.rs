@@ -267,7 +267,7 @@ async fn trigger_event(
 ) -> Result<Option<Event>, StoreError> {
     let trigger = before.snapshot.rules.trigger_tasks;
     if before.snapshot.state.name() != StateName::Collecting
-        || !window::is_full(tx, before.workflow_id, i64::from(trigger)).await?
+        || !window::is_full(&mut *tx, before.workflow_id, i64::from(trigger)).await?
     {
         return Ok(None);
     }
@@ -289,11 +289,7 @@ async fn look_event(
     }
     experiments::freeze(tx, before.workflow_id, before.number, model).await?;
     let scores = experiments::counted_scores(tx, before.workflow_id, before.number, model).await?;
-    let missed = ByArm {
-        control: experiment.missed_control.unsigned_abs(),
-        candidate: experiment.missed_candidate.unsigned_abs(),
-    };
-    let look = look_of(&scores, missed);
+    let look = look_of(&scores, experiment.missed());
     Ok(Some(Event::LookTaken { model: model.to_owned(), look }))
 }
 

@@ -5,7 +5,6 @@ use sqlx::PgConnection;
 
 use super::advance::{FileChange, What, look_of};
 use crate::cycle::{Adoption, ApprovalStage, Effect, Event, Snapshot, State, StateName};
-use crate::experiment::ByArm;
 use crate::experiment::evidence::Evidence;
 use crate::experiment::gate::{Decision, Look, Reason, Status};
 use crate::store::changes::{self, ChangeKind, Intent};
@@ -136,7 +135,7 @@ async fn verdict(
         Event::LookTaken { model: looked, look } if looked == model => look.clone(),
         _ => {
             let scores = experiments::counted_scores(tx, turn.workflow_id, cycle, model).await?;
-            look_of(&scores, missed(experiment))
+            look_of(&scores, experiment.missed())
         }
     };
     let evidence = Evidence::of(&turn.after.rules.gate, &look);
@@ -171,13 +170,6 @@ async fn note_test(
         narrow(candidate.count),
     )
     .await
-}
-
-pub(super) fn missed(experiment: &ExperimentRow) -> ByArm<u32> {
-    ByArm {
-        control: experiment.missed_control.unsigned_abs(),
-        candidate: experiment.missed_candidate.unsigned_abs(),
-    }
 }
 
 fn narrow(number: u64) -> i32 {

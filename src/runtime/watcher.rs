@@ -64,9 +64,7 @@ async fn check_trigger(
     cycle: &CycleRow,
 ) -> Result<u32, AdvanceError> {
     let trigger = i64::from(cycle.snapshot.rules.trigger_tasks);
-    let mut conn = engine.store.pool().acquire().await?;
-    let full = window::is_full(&mut conn, cycle.workflow_id, trigger).await?;
-    drop(conn);
+    let full = window::is_full(engine.store.pool(), cycle.workflow_id, trigger).await?;
     if full { submit(engine, worker, cycle, What::Trigger).await } else { Ok(0) }
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::database::{Database, REACH_TIMEOUT, migrate};
 use super::error::StartError;
-use super::{RegistryDirectory, Server, ServerOptions, ring};
+use super::{Server, ServerOptions, ring};
 use crate::claude::{ClaudeApi, ClaudeSettings, HttpClaude};
 use crate::cycle::Event;
 use crate::http;
@@ -68,7 +68,7 @@ async fn start_on(
     let logger = TaskLogger::start(
         engine.store.pool().clone(),
         Arc::clone(&engine.clock),
-        Arc::new(RegistryDirectory(engine.registry.clone())),
+        Arc::new(engine.registry.clone()),
         LoggerLimits::default(),
         &logger_tasks,
         stop_logger.clone(),

@@ -89,6 +89,17 @@ pub struct VerdictRow<'v> {
     pub sentence: &'v str,
 }
 
+impl ExperimentRow {
+    /// Slots of each arm that went without a score, dealt again or not.
+    #[must_use]
+    pub fn missed(&self) -> ByArm<u32> {
+        ByArm {
+            control: self.missed_control.unsigned_abs(),
+            candidate: self.missed_candidate.unsigned_abs(),
+        }
+    }
+}
+
 /// Opens an experiment and persists its deck, before the first task draws.
 ///
 /// # Errors

@@ -11,9 +11,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::import;
-pub use super::task_log_read::{
-    AttemptRecord, TaskRecord, abandon_silent, load_task, waiting_tasks,
-};
+pub use super::task_log_read::{AttemptRecord, TaskRecord, abandon_silent, load_task};
 use super::task_log_write::{self, StoredTask};
 use crate::task_log::{Arrived, EventKey, fold};
 

@@ -196,29 +196,6 @@ async fn load_attempts(
     Ok(attempts)
 }
 
-/// How many completed runs wait for an analysis, counted to `limit` and no further.
-///
-/// # Errors
-/// [`StoreError`] when the database cannot be read.
-pub async fn waiting_tasks(pool: &PgPool, workflow_id: i64, limit: i64) -> Result<i64, StoreError> {
-    let waiting = sqlx::query_scalar!(
-        r#"
-        SELECT count(*) AS "waiting!"
-        FROM (
-            SELECT 1 FROM tasks
-            WHERE workflow_id = $1
-              AND analyzed_in_cycle IS NULL
-              AND ended_by IN ('completed', 'winner', 'error')
-            LIMIT $2) AS bounded
-        "#,
-        workflow_id,
-        limit,
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(waiting)
-}
-
 /// Ends every run as abandoned that has had no event since `silent_before`, and returns how many. It
 /// ended when its last event arrived. It does not count towards the trigger, unless a real end
 /// arrives after all.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::StoreError;
 use crate::workflow::context::{AttemptForAnalysis, ModelFacts, TaskForAnalysis};
@@ -40,34 +40,15 @@ pub async fn take(
     Ok(taken)
 }
 
-/// True when at least `tasks` completed tasks wait for an analysis: a bounded index scan.
+/// How many completed tasks wait for an analysis, counted up to a limit: a bounded index scan.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn is_full(
-    conn: &mut PgConnection,
+pub async fn waiting(
+    executor: impl PgExecutor<'_>,
     workflow_id: i64,
-    tasks: i64,
-) -> Result<bool, StoreError> {
-    let waiting = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "waiting!" FROM (
-               SELECT 1 FROM tasks
-                WHERE workflow_id = $1 AND analyzed_in_cycle IS NULL
-                  AND ended_by IN ('completed', 'winner', 'error')
-                LIMIT $2) AS waiting"#,
-        workflow_id,
-        tasks
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok(waiting >= tasks)
-}
-
-/// How many completed tasks wait for an analysis, counted up to a limit.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub async fn waiting(pool: &PgPool, workflow_id: i64, limit: i64) -> Result<i64, StoreError> {
+    limit: i64,
+) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"SELECT count(*) AS "waiting!" FROM (
                SELECT 1 FROM tasks
@@ -77,8 +58,20 @@ pub async fn waiting(pool: &PgPool, workflow_id: i64, limit: i64) -> Result<i64,
         workflow_id,
         limit
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?)
+}
+
+/// True when at least `tasks` completed tasks wait for an analysis.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn is_full(
+    executor: impl PgExecutor<'_>,
+    workflow_id: i64,
+    tasks: i64,
+) -> Result<bool, StoreError> {
+    Ok(waiting(executor, workflow_id, tasks).await? >= tasks)
 }
 
 /// The tasks of a window, oldest first.

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use mathesis::store::task_log::{
-    Recorded, TaskRecord, abandon_silent, load_task, record, waiting_tasks,
-};
+use mathesis::store::task_log::{Recorded, TaskRecord, abandon_silent, load_task, record};
+use mathesis::store::window;
 use mathesis::task_log::{Arrived, parse_event};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -124,7 +123,7 @@ async fn a_run_is_stored_with_all_that_was_said() {
     );
     assert_eq!(wan.cost_usd.unwrap().to_string(), "0.040000");
     assert_eq!(wan.enhanced_prompt_length, Some(6));
-    assert_eq!(waiting_tasks(&pool, wf, 50).await.unwrap(), 1);
+    assert_eq!(window::waiting(&pool, wf, 50).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -221,7 +220,7 @@ async fn a_silent_run_is_given_up_and_counts_if_it_ends_after_all() {
         (Some("abandoned"), Some(time(3)))
     );
     assert_eq!(given_up.processing_time_ms, None);
-    assert_eq!(waiting_tasks(&pool, wf, 50).await.unwrap(), 1);
+    assert_eq!(window::waiting(&pool, wf, 50).await.unwrap(), 1);
 
     let late = event(wf, &json!({"type": "completed", "task_id": "a"}), 90_000);
     record(&pool, wf, &models(), &[late]).await.unwrap();
@@ -231,9 +230,9 @@ async fn a_silent_run_is_given_up_and_counts_if_it_ends_after_all() {
         (Some("completed"), Some(time(90_000)))
     );
     assert_eq!(ended.processing_time_ms, Some(90_000_000));
-    assert_eq!(waiting_tasks(&pool, wf, 50).await.unwrap(), 2);
+    assert_eq!(window::waiting(&pool, wf, 50).await.unwrap(), 2);
     assert_eq!(
-        waiting_tasks(&pool, wf, 1).await.unwrap(),
+        window::waiting(&pool, wf, 1).await.unwrap(),
         1,
         "counted to the limit and no further"
     );
