@@ -15,6 +15,7 @@ pub mod demo;
 pub mod effects;
 pub mod experiment;
 pub mod http;
+pub mod orchestrator;
 pub mod postgres;
 pub mod research;
 pub mod runtime;
