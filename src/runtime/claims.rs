@@ -10,37 +10,46 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The claims that this process knows of. Cheap to clone; shared.
 #[derive(Debug, Clone, Default)]
 pub struct Claims {
-    known: Arc<Mutex<HashSet<i64>>>,
+    known: Arc<Mutex<HashSet<Claimed>>>,
+}
+
+/// What can be claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Claimed {
+    /// An effect of a cycle.
+    Effect(i64),
+    /// A job of the pipeline.
+    Job(i64),
 }
 
 /// A claim that is known for as long as this lives, also when what holds it panics.
 #[derive(Debug)]
 pub struct KnownClaim {
     claims: Claims,
-    effect_id: i64,
+    claimed: Claimed,
 }
 
 impl Claims {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<i64>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Claimed>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a claim.
     #[must_use]
-    pub fn note(&self, effect_id: i64) -> KnownClaim {
-        self.lock().insert(effect_id);
-        KnownClaim { claims: self.clone(), effect_id }
+    pub fn note(&self, claimed: Claimed) -> KnownClaim {
+        self.lock().insert(claimed);
+        KnownClaim { claims: self.clone(), claimed }
     }
 
     /// True for a claim that somebody in this process holds.
     #[must_use]
-    pub fn knows(&self, effect_id: i64) -> bool {
-        self.lock().contains(&effect_id)
+    pub fn knows(&self, claimed: Claimed) -> bool {
+        self.lock().contains(&claimed)
     }
 }
 
 impl Drop for KnownClaim {
     fn drop(&mut self) {
-        self.claims.lock().remove(&self.effect_id);
+        self.claims.lock().remove(&self.claimed);
     }
 }

@@ -25,7 +25,7 @@ pub use advance::{
     AdvanceError, Advanced, Candidate, FileChange, Moved, Submission, What, advance, replay,
 };
 pub use assigner::{AssignError, Assignment, VersionAssigner};
-pub use claims::Claims;
+pub use claims::{Claimed, Claims, KnownClaim};
 pub use engine::{Engine, EngineSettings};
 pub use operations::{Operation, OperationError, Operator, Performed};
 pub use pruner::{Pruned, prune};

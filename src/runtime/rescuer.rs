@@ -6,7 +6,9 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
+use super::claims::Claimed;
 use super::engine::Engine;
+use crate::store::pipeline::jobs;
 use crate::store::{StoreError, effects, leases};
 
 /// How often the rescuer looks for dead workers.
@@ -20,7 +22,7 @@ pub struct Rescuer {
     engine: Engine,
     session: Option<PgConnection>,
     trusts_locks_after: Duration,
-    unknown_before: HashSet<i64>,
+    unknown_before: HashSet<Claimed>,
 }
 
 impl Rescuer {
@@ -77,15 +79,28 @@ impl Rescuer {
         let mut unknown = HashSet::new();
         let mut handed_back = 0;
         for (workflow_id, effect_id, fence) in leases::own_claims(pool, engine.worker_id).await? {
-            if engine.claims.knows(effect_id) {
+            let claimed = Claimed::Effect(effect_id);
+            if engine.claims.knows(claimed) {
                 continue;
             }
-            if self.unknown_before.contains(&effect_id) {
+            if self.unknown_before.contains(&claimed) {
                 let worker_id = engine.worker_id;
                 handed_back +=
                     leases::hand_back_own(pool, workflow_id, effect_id, worker_id, fence).await?;
             } else {
-                unknown.insert(effect_id);
+                unknown.insert(claimed);
+            }
+        }
+        for job in jobs::own_claims(pool, engine.worker_id).await? {
+            let claimed = Claimed::Job(job.job_id);
+            if engine.claims.knows(claimed) {
+                continue;
+            }
+            if self.unknown_before.contains(&claimed) {
+                jobs::hand_back(pool, &job).await?;
+                handed_back += 1;
+            } else {
+                unknown.insert(claimed);
             }
         }
         self.unknown_before = unknown;
@@ -94,7 +109,9 @@ impl Rescuer {
 
     async fn renew(&self) -> Result<(), StoreError> {
         let engine = &self.engine;
-        effects::renew(engine.store.pool(), engine.worker_id, engine.settings.lease).await?;
+        let (pool, lease) = (engine.store.pool(), engine.settings.lease);
+        effects::renew(pool, engine.worker_id, lease).await?;
+        jobs::renew(pool, engine.worker_id, lease).await?;
         Ok(())
     }
 
@@ -126,10 +143,11 @@ impl Rescuer {
                 let only_expired = !dead;
                 rescued += leases::rescue(&pool, holder.worker_id, only_expired, self.engine.now())
                     .await?;
+                rescued += jobs::rescue(&pool, holder.worker_id, only_expired).await?;
             }
         }
         if rescued > 0 {
-            tracing::info!(effects = rescued, "effects that nobody performs were rescued");
+            tracing::info!(rescued, "effects and jobs that nobody performs were rescued");
             self.engine.work.notify_one();
         }
         Ok(rescued)

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::advance::{AdvanceError, Advanced, Submission, advance};
-use super::claims::KnownClaim;
+use super::claims::{Claimed, KnownClaim};
 use super::engine::Engine;
 use super::project;
 use crate::cycle::StateName;
@@ -56,7 +56,7 @@ impl Worker {
 
     /// Takes an effect that was born claimed by this process.
     pub fn take_over(&self, claim: ClaimedEffect) {
-        let known = self.engine.claims.note(claim.effect_id);
+        let known = self.engine.claims.note(Claimed::Effect(claim.effect_id));
         self.queue().push_back((claim, known));
         self.engine.work.notify_one();
     }
@@ -134,7 +134,7 @@ impl Worker {
             let claim =
                 effects::claim(pool, workflow_id, engine.worker_id, lease, engine.now()).await?;
             if let Some(claim) = claim {
-                let known = engine.claims.note(claim.effect_id);
+                let known = engine.claims.note(Claimed::Effect(claim.effect_id));
                 return Ok(Some((claim, known)));
             }
         }
@@ -165,7 +165,7 @@ impl Worker {
             tracing::warn!(error = %error, effect.id = claim.effect_id,
                 "an effect could not be handed back; this worker keeps it and tries it again");
             self.engine.clock.sleep(POLL).await;
-            let known = self.engine.claims.note(claim.effect_id);
+            let known = self.engine.claims.note(Claimed::Effect(claim.effect_id));
             self.queue().push_back((claim.clone(), known));
         }
     }

@@ -55,7 +55,7 @@ pub struct NewEffect<'e> {
     pub now: DateTime<Utc>,
 }
 
-fn interval(lease: Duration) -> PgInterval {
+pub(super) fn interval(lease: Duration) -> PgInterval {
     let microseconds = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
     PgInterval { months: 0, days: 0, microseconds }
 }

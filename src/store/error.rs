@@ -30,6 +30,13 @@ pub enum StoreError {
         effect_id: i64,
     },
 
+    /// Another worker took the pipeline's job over; what this one tried to write was not written.
+    #[error("the lease of job {job_id} was lost to another worker; nothing was written")]
+    JobLost {
+        /// The job.
+        job_id: i64,
+    },
+
     /// The database's encoding is not UTF-8, so texts could not be kept as they were sent.
     #[error(
         "the database's encoding is {0}, and Mathesis needs UTF8: create the database with ENCODING 'UTF8'"
@@ -58,9 +65,11 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => database_is_transient(error),
-            Self::Corrupt { .. } | Self::LeaseLost { .. } | Self::NotUtf8(_) | Self::Migrate(_) => {
-                false
-            }
+            Self::Corrupt { .. }
+            | Self::LeaseLost { .. }
+            | Self::JobLost { .. }
+            | Self::NotUtf8(_)
+            | Self::Migrate(_) => false,
         }
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 
-/// A worker that holds effects, as seen by a rescuer.
+/// A worker that holds effects or jobs of the pipeline, as seen by a rescuer.
 #[derive(Debug, Clone)]
 pub struct Holder {
     /// The worker.
@@ -32,7 +32,7 @@ pub async fn take_own_lock(conn: &mut PgConnection, worker_id: Uuid) -> Result<b
         .await?)
 }
 
-/// The other workers that hold effects.
+/// The other workers that hold effects or jobs of the pipeline.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -40,7 +40,11 @@ pub async fn holders(pool: &PgPool, except: Uuid) -> Result<Vec<Holder>, StoreEr
     Ok(sqlx::query_as!(
         Holder,
         r#"SELECT worker_id AS "worker_id!", bool_and(lease_until < now()) AS "lease_over!"
-             FROM effects WHERE status = 'claimed' AND worker_id <> $1
+             FROM (SELECT worker_id, lease_until FROM effects
+                    WHERE status = 'claimed' AND worker_id <> $1
+                   UNION ALL
+                   SELECT worker_id, lease_until FROM pipeline_jobs
+                    WHERE status = 'claimed' AND worker_id <> $1) AS held
             GROUP BY worker_id"#,
         except
     )

@@ -20,6 +20,7 @@ mod import;
 pub mod insights;
 pub mod keys;
 pub mod leases;
+pub mod pipeline;
 pub mod retention;
 pub mod schedules;
 pub mod schema;

@@ -1,0 +1,164 @@
+//! What became of a winner's picture: kept or deleted.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use crate::store::StoreError;
+
+/// A picture whose fate is to be found out, or is known and not logged yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fate {
+    /// The job that gave it back.
+    pub job_id: i64,
+    /// The task.
+    pub task_id: String,
+    /// Which run of the task.
+    pub run: i32,
+    /// The attachment's title.
+    pub title: String,
+    /// Kept or not, when that was known, and in which words.
+    pub known: Option<(bool, DateTime<Utc>, Option<String>)>,
+}
+
+/// Notes that a task was deleted, for its last run with a winner; false when it had none, or that is known.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn task_deleted(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    task_id: &str,
+    words: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let rows = sqlx::query!(
+        "UPDATE pipeline_jobs
+            SET feedback_kept = false, feedback_at = $4, feedback_words = $3, feedback_logged = false
+          WHERE workflow_id = $1
+            AND job_id = (SELECT job_id FROM pipeline_jobs
+                           WHERE workflow_id = $1 AND task_id = $2 AND outcome = 'winner'
+                           ORDER BY run DESC LIMIT 1)
+            AND feedback_kept IS DISTINCT FROM false",
+        workflow_id,
+        task_id,
+        words,
+        now
+    )
+    .execute(conn)
+    .await?
+    .rows_affected();
+    Ok(rows == 1)
+}
+
+/// Notes what was found out about a picture, unless that is known already.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn found_out(
+    pool: &PgPool,
+    workflow_id: i64,
+    job_id: i64,
+    kept: bool,
+    words: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE pipeline_jobs SET feedback_kept = $3, feedback_at = $5, feedback_words = $4
+          WHERE workflow_id = $1 AND job_id = $2 AND outcome = 'winner' AND feedback_kept IS NULL",
+        workflow_id,
+        job_id,
+        kept,
+        words,
+        now
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Pictures given back before `finished_before` of which nothing is known yet, oldest first.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn due(
+    pool: &PgPool,
+    workflow_id: i64,
+    finished_before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Fate>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT job_id, task_id, run, upload_title AS "upload_title!" FROM pipeline_jobs
+            WHERE workflow_id = $1 AND outcome = 'winner' AND feedback_kept IS NULL
+              AND finished_at <= $2
+            ORDER BY finished_at LIMIT $3"#,
+        workflow_id,
+        finished_before,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Fate {
+            job_id: row.job_id,
+            task_id: row.task_id,
+            run: row.run,
+            title: row.upload_title,
+            known: None,
+        })
+        .collect())
+}
+
+/// Fates that are known and not logged yet.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn unlogged(
+    pool: &PgPool,
+    workflow_id: i64,
+    limit: i64,
+) -> Result<Vec<Fate>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT job_id, task_id, run, upload_title AS "upload_title!",
+                  feedback_kept AS "kept!", feedback_at AS "at!", feedback_words
+             FROM pipeline_jobs
+            WHERE workflow_id = $1 AND feedback_kept IS NOT NULL AND NOT feedback_logged
+            ORDER BY feedback_at LIMIT $2"#,
+        workflow_id,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Fate {
+            job_id: row.job_id,
+            task_id: row.task_id,
+            run: row.run,
+            title: row.upload_title,
+            known: Some((row.kept, row.at, row.feedback_words)),
+        })
+        .collect())
+}
+
+/// Notes that a fate was logged, unless another one is known since.
+///
+/// # Errors
+/// [`StoreError`] when the database fails; it is then logged again, which counts once.
+pub async fn logged(
+    pool: &PgPool,
+    workflow_id: i64,
+    job_id: i64,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE pipeline_jobs SET feedback_logged = true
+          WHERE workflow_id = $1 AND job_id = $2 AND feedback_at = $3",
+        workflow_id,
+        job_id,
+        at
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
