@@ -133,6 +133,14 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// The most connections to the database.
     pub connections_max: u32,
+    /// Where the service is, for commands that ask one elsewhere.
+    pub url: String,
+    /// The key for that service.
+    pub key: Option<Secret>,
+    /// The workflow of that service.
+    pub workflow: String,
+    /// Where a pipeline on this machine keeps events for the service.
+    pub spool: Option<PathBuf>,
 }
 
 /// A setting whose value cannot be used. Nothing was started.
@@ -246,6 +254,14 @@ impl Settings {
                 16,
             )?)
             .unwrap_or(16),
+            url: sources
+                .get("MATHESIS_URL")
+                .unwrap_or_else(|| format!("http://127.0.0.1:{DEFAULT_PORT}")),
+            key: sources.get("MATHESIS_KEY").map(Secret::new),
+            workflow: sources
+                .get("MATHESIS_WORKFLOW")
+                .unwrap_or_else(|| "image-editing".to_owned()),
+            spool: sources.path("MATHESIS_SPOOL"),
         })
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::context::{Context, Need};
 use super::failure::{Exit, Failure};
 use super::output::{self, Colour};
-use super::{AsJson, files};
+use super::{AsJson, files, spool};
 use crate::claude::cost;
 use crate::postgres::OLDEST_MAJOR;
 use crate::runtime::{Workflow, cycle_status};
@@ -63,6 +63,7 @@ fn bad(check: impl Into<String>, said: impl Into<String>, remedy: impl Into<Stri
 pub async fn run(command: Doctor, settings: &Settings) -> Result<(), Failure> {
     let mut findings = of_workflows(settings);
     findings.extend(of_claude(settings));
+    findings.extend(of_spool(settings));
     match Context::open(settings, Need::Existing).await {
         Ok(context) => {
             let found = of_database(&context, settings).await;
@@ -161,6 +162,44 @@ fn of_claude(settings: &Settings) -> Option<Finding> {
             "Set ANTHROPIC_API_KEY and start `mathesis serve` again; what waited goes on by itself.",
         ),
     })
+}
+
+/// A pipeline's spool, where this machine has one.
+fn of_spool(settings: &Settings) -> Vec<Finding> {
+    let Some(folder) = &settings.spool else {
+        return Vec::new();
+    };
+    let states = match spool::read(folder) {
+        Ok(states) => states,
+        Err(error) => {
+            return vec![note(
+                "spool",
+                format!("{} cannot be read: {error}", folder.display()),
+                "It is made by the pipeline's first call; see that MATHESIS_SPOOL names its folder.",
+            )];
+        }
+    };
+    let mut findings = Vec::new();
+    for state in states {
+        let check = format!("spool of {}", state.workflow);
+        for (code, (count, detail)) in &state.refused {
+            findings.push(bad(
+                &check,
+                format!("{count} events were refused ({code}), the last because {detail}"),
+                format!(
+                    "Mend what sends them. They are in {}; what can be mended there can be logged with `mathesis import`. Then move the file away.",
+                    folder.join(&state.workflow).join("dead_letters.ndjson").display()
+                ),
+            ));
+        }
+        if state.waiting_bytes > 0 {
+            let said = format!("{} bytes of events have not arrived yet", state.waiting_bytes);
+            findings.push(note(&check, said, "The pipeline sends them once the service answers."));
+        } else if state.refused.is_empty() {
+            findings.push(good(check, "everything has arrived"));
+        }
+    }
+    findings
 }
 
 async fn of_database(context: &Context, settings: &Settings) -> Vec<Finding> {

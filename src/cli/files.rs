@@ -1,4 +1,7 @@
-//! `mathesis files status`.
+//! `mathesis files status|pull`.
+
+mod pull;
+mod service;
 
 use std::path::PathBuf;
 
@@ -13,7 +16,7 @@ use crate::runtime::Workflow;
 use crate::settings::Settings;
 use crate::store::versions;
 
-/// Compare the models' files with their active versions.
+/// Compare the models' files with their active versions, or bring them in step from elsewhere.
 #[derive(Debug, Clone, Subcommand)]
 pub enum FilesCommand {
     /// Show for each model whether its files are its active version
@@ -26,6 +29,12 @@ pub enum FilesCommand {
         #[command(flatten)]
         as_json: AsJson,
     },
+    /// Bring a config folder in step with the active versions of a service elsewhere
+    ///
+    /// For a pipeline that reads files on a machine of its own; the folder that a server keeps by itself
+    /// needs it not. Asks over HTTP, and needs no database. A file is replaced whole and behind a backup,
+    /// and one that was edited by hand is left as it is: that is said, and the exit code is 1.
+    Pull(pull::Pull),
 }
 
 /// How the files of one model stand.
@@ -47,11 +56,15 @@ pub struct FileStanding {
 
 /// Runs the command.
 pub async fn run(command: FilesCommand, settings: &Settings) -> Result<(), Failure> {
-    with_context!(settings, Need::Existing, |context| status(command, &context))
+    match command {
+        FilesCommand::Status { of, as_json } => {
+            with_context!(settings, Need::Existing, |context| status(of, as_json, &context))
+        }
+        FilesCommand::Pull(pull) => pull::run(pull, settings).await,
+    }
 }
 
-async fn status(command: FilesCommand, context: &Context) -> Result<(), Failure> {
-    let FilesCommand::Status { of, as_json } = command;
+async fn status(of: OfWorkflow, as_json: AsJson, context: &Context) -> Result<(), Failure> {
     let workflow = context.workflow(&of)?;
     let standings = standings(context, &workflow).await?;
     if as_json.json {

@@ -17,6 +17,7 @@ mod key;
 mod migrate;
 mod output;
 mod serve;
+mod spool;
 mod version;
 mod workflow;
 
@@ -94,7 +95,7 @@ enum Command {
     Key(key::KeyCommand),
     Import(import::Import),
     Export(export::Export),
-    /// Compare the models' files with their active versions
+    /// Compare the models' files with their active versions, or pull those of a service elsewhere
     #[command(subcommand)]
     Files(files::FilesCommand),
     Doctor(doctor::Doctor),

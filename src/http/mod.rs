@@ -16,6 +16,7 @@ mod history;
 mod keyring;
 mod login;
 mod metrics;
+mod models;
 mod observe;
 mod operations;
 mod path;

@@ -16,8 +16,8 @@ use super::auth::{Need, gate};
 use super::error::Problem;
 use super::operations::{self, CYCLE_OPERATIONS};
 use super::{
-    App, assignments, cycles, dashboard, events, health, history, login, metrics, observe, stream,
-    versions,
+    App, assignments, cycles, dashboard, events, health, history, login, metrics, models, observe,
+    stream, versions,
 };
 
 /// How long a body may pause between two of its parts.
@@ -58,6 +58,7 @@ fn looking() -> Router<App> {
     Router::new()
         .route("/v1/workflows/{workflow}/tasks/{task}/assignments/{model}", get(assignments::get))
         .route("/v1/workflows/{workflow}/cycle", get(cycles::open))
+        .route("/v1/workflows/{workflow}/models/{model}", get(models::one))
         .route("/v1/workflows/{workflow}/models/{model}/versions", get(versions::list))
         .route("/v1/workflows/{workflow}/models/{model}/versions/{number}", get(versions::one))
         .route(

@@ -72,11 +72,7 @@ pub async fn one(
 ) -> Result<Response, Problem> {
     let version = find(&app, &workflow, &model, number).await?;
     let tag = format!("\"{}\"", version.content_hash);
-    let kept = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let kept = kept.is_some_and(|kept| {
-        kept.split(',').any(|one| matches!(one.trim(), known if known == tag || known == "*"))
-    });
-    let mut response = if kept {
+    let mut response = if is_kept(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         Json(shown(&version)).into_response()
@@ -88,6 +84,14 @@ pub async fn one(
         answer.insert(header::ETAG, tag);
     }
     Ok(response)
+}
+
+/// True when the client says that it has what this tag names.
+pub(super) fn is_kept(headers: &HeaderMap, tag: &str) -> bool {
+    let kept = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    kept.is_some_and(|kept| {
+        kept.split(',').any(|one| matches!(one.trim(), known if known == tag || known == "*"))
+    })
 }
 
 fn shown(version: &Version) -> OneVersion<'_> {

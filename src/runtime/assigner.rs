@@ -53,6 +53,21 @@ pub struct Assignment {
     pub pair: Option<i32>,
 }
 
+/// How a model stands, for a client that keeps a copy of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModelStanding {
+    /// The model.
+    pub model: String,
+    /// The version that serves whoever is not part of a test.
+    pub active_version: i32,
+    /// SHA-256 over that version's texts.
+    pub content_hash: String,
+    /// True while a test of it runs: each run has to ask which version it gets.
+    pub testing: bool,
+    /// The cycle of that test.
+    pub cycle: Option<i64>,
+}
+
 /// Why there is no answer. Nothing was dealt.
 #[derive(Debug, thiserror::Error)]
 pub enum AssignError {
@@ -82,7 +97,8 @@ pub enum AssignError {
 #[derive(Debug, Default)]
 struct View {
     active: HashMap<(i64, String), (i32, String)>,
-    testing: HashSet<(i64, String)>,
+    /// The models under test, with the cycle of the test.
+    testing: HashMap<(i64, String), i64>,
     changed: HashSet<(i64, String)>,
 }
 
@@ -171,6 +187,37 @@ impl VersionAssigner {
         Ok(Assignment { version, arm: None, cycle: None, content_hash, pair: None })
     }
 
+    /// How a model stands: which version is active, and whether runs have to ask one by one. From
+    /// memory, at most a second old; only a model that the memory does not hold yet costs a reading.
+    ///
+    /// # Errors
+    /// [`AssignError::UnknownModel`], or the database's failure for a model that is not in memory.
+    pub async fn standing(
+        &self,
+        workflow: &Workflow,
+        model: &str,
+    ) -> Result<ModelStanding, AssignError> {
+        let key = (workflow.workflow_id, model.to_owned());
+        if let Some(standing) = self.standing_in_memory(&key) {
+            return Ok(standing);
+        }
+        self.refresh().await?;
+        self.standing_in_memory(&key).ok_or_else(|| unknown(workflow, model))
+    }
+
+    fn standing_in_memory(&self, key: &(i64, String)) -> Option<ModelStanding> {
+        let view = self.desk.view.read().unwrap_or_else(PoisonError::into_inner);
+        let (version, content_hash) = view.active.get(key)?;
+        let cycle = view.testing.get(key).copied();
+        Some(ModelStanding {
+            model: key.1.clone(),
+            active_version: *version,
+            content_hash: content_hash.clone(),
+            testing: cycle.is_some(),
+            cycle,
+        })
+    }
+
     /// Where the workflow's open cycle stands: what is being tested, what holds it.
     ///
     /// # Errors
@@ -224,7 +271,7 @@ impl VersionAssigner {
         };
         let (version, content_hash) = view.active.get(&model_key)?;
         // A version that changed lately may not be the one that an older run is pinned to.
-        if view.testing.contains(&model_key)
+        if view.testing.contains_key(&model_key)
             || view.changed.contains(&model_key)
             || self.holds_a_slot(key)
         {
@@ -322,7 +369,10 @@ impl VersionAssigner {
                 .into_iter()
                 .map(|(workflow, model, version, hash)| ((workflow, model), (version, hash)))
                 .collect(),
-            testing: testing.into_iter().map(|(workflow, _, model)| (workflow, model)).collect(),
+            testing: testing
+                .into_iter()
+                .map(|(workflow, cycle, model)| ((workflow, model), cycle))
+                .collect(),
             changed: changed.into_iter().collect(),
         };
         *self.desk.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);

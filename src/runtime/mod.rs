@@ -24,7 +24,7 @@ pub(crate) use advance::look_of;
 pub use advance::{
     AdvanceError, Advanced, Candidate, FileChange, Moved, Submission, What, advance, replay,
 };
-pub use assigner::{AssignError, Assignment, VersionAssigner};
+pub use assigner::{AssignError, Assignment, ModelStanding, VersionAssigner};
 pub use claims::{Claimed, Claims, KnownClaim};
 pub use engine::{Engine, EngineSettings};
 pub use operations::{Operation, OperationError, Operator, Performed};

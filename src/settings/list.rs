@@ -23,7 +23,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const ALL: [Setting; 15] = [
+pub const ALL: [Setting; 19] = [
     setting(
         "DATABASE_URL",
         "--database-url",
@@ -107,6 +107,30 @@ pub const ALL: [Setting; 15] = [
         "",
         "16",
         "The most connections to the database, 4 to 200; about 16 are best.",
+    ),
+    setting(
+        "MATHESIS_URL",
+        "--url",
+        "`http://127.0.0.1:8080`",
+        "For a pipeline and for `files pull`: where the service is.",
+    ),
+    setting(
+        "MATHESIS_KEY",
+        "",
+        "none",
+        "For a pipeline and for `files pull`: its key; `--key-env` names another variable.",
+    ),
+    setting(
+        "MATHESIS_WORKFLOW",
+        "--workflow",
+        "`image-editing`",
+        "For a pipeline and for `files pull`: which workflow it is about.",
+    ),
+    setting(
+        "MATHESIS_SPOOL",
+        "",
+        "not looked at",
+        "Where a pipeline on this machine keeps events for the service; `doctor` looks there.",
     ),
     setting("NO_COLOR", "", "not set", "Set to anything, it switches colours off."),
 ];

@@ -59,6 +59,7 @@ fn no_secret_can_be_printed() {
             ("DATABASE_READ_URL", "postgres://u:hush@db/x"),
             ("ANTHROPIC_API_KEY", "hush"),
             ("MATHESIS_BOOTSTRAP_KEY", "hush-hush-hush-hush"),
+            ("MATHESIS_KEY", "hush"),
         ],
         &[],
     );

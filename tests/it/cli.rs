@@ -1,5 +1,7 @@
 //! The command line as its user has it: the real program, in a folder of its own.
 
+mod pull;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -338,4 +340,28 @@ async fn the_doctor_names_what_is_wrong_and_what_to_do() {
     assert_eq!(wrong.len(), 1);
     assert_eq!(wrong[0]["check"], "files of nano-banana");
     assert_eq!(place.run(&["files", "status"]).code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_shows_what_a_pipeline_could_not_deliver() {
+    let place = Place::registered().await;
+    let spool = place.path("spool/image-editing");
+    fs::create_dir_all(&spool).unwrap();
+    let doctor = || {
+        let mut command = place.command(&["doctor", "--json"]);
+        let said = Said::from(command.env("MATHESIS_SPOOL", "spool").output().unwrap());
+        let of_spool = |finding: &&Value| finding["check"] == "spool of image-editing";
+        let finding = said.json().as_array().unwrap().iter().find(of_spool).cloned();
+        (said.code, finding.expect("a finding about the spool"))
+    };
+    let (code, finding) = doctor();
+    assert_eq!((code, &finding["health"]), (0, &json!("good")));
+    fs::write(spool.join("segment-1.ndjson"), "{}\n").unwrap();
+    let (code, finding) = doctor();
+    assert_eq!((code, &finding["health"]), (0, &json!("note")), "waiting is no fault");
+    let letter = json!({"code": "invalid_score", "detail": "`score` is 7.5", "event": {}});
+    fs::write(spool.join("dead_letters.ndjson"), format!("{letter}\n")).unwrap();
+    let (code, finding) = doctor();
+    assert_eq!((code, &finding["health"]), (1, &json!("bad")));
+    assert!(finding["said"].as_str().unwrap().contains("1 events were refused (invalid_score)"));
 }

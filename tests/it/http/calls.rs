@@ -24,6 +24,7 @@ fn routes() -> Vec<(&'static str, String, [bool; 3])> {
         ("PUT", format!("{WF}/tasks/86c1/assignments/{NANO}"), LOG),
         ("GET", format!("{WF}/tasks/86c1/assignments/{NANO}"), LOOK),
         ("GET", format!("{WF}/cycle"), LOOK),
+        ("GET", format!("{WF}/models/{NANO}"), LOOK),
         ("GET", format!("{WF}/models/{NANO}/versions"), LOOK),
         ("GET", format!("{WF}/models/{NANO}/versions/1"), LOOK),
         ("GET", format!("{WF}/models/{NANO}/versions/1/diff/1"), LOOK),
@@ -213,6 +214,41 @@ async fn a_version_is_immutable_and_need_not_be_sent_twice() {
     assert_eq!((again.status.as_u16(), again.text.as_str()), (304, ""));
     let list = site.get(&format!("{WF}/models/{NANO}/versions")).await.ok();
     assert_eq!(list["versions"][0]["is_active"], true);
+}
+
+#[tokio::test]
+async fn a_client_that_keeps_a_copy_hears_only_what_changed() {
+    let site = Site::open().await;
+    let path = format!("{WF}/models/{NANO}");
+    let answer = site.get(&path).await;
+    let tag = answer.headers[header::ETAG].clone();
+    let before = answer.ok();
+    let hash = site.get(&format!("{path}/versions/1")).await.ok()["content_hash"].clone();
+    assert_eq!(
+        before,
+        json!({"model": NANO, "active_version": 1, "content_hash": hash, "testing": false, "cycle": null})
+    );
+    let asked_again = || async {
+        let again = request("GET", &path).header(header::IF_NONE_MATCH, tag.clone());
+        site.send(again.body(Body::empty()).expect("a request")).await
+    };
+    let unchanged = asked_again().await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.text.as_str()), (304, ""));
+    assert_eq!(unchanged.headers[header::ETAG], tag);
+
+    site.stage.reach_testing().await;
+    site.stage.assigner.refresh().await.expect("the memory is refreshed");
+    let during = asked_again().await.ok();
+    assert_eq!((&during["testing"], &during["cycle"]), (&json!(true), &json!(1)));
+    assert_eq!(
+        during["active_version"], 1,
+        "the old version serves whoever is not part of the test"
+    );
+
+    site.stage.pool().close().await;
+    assert_eq!(site.get(&path).await.ok(), during, "memory answers while the database is away");
+    let unknown = site.get(&format!("{WF}/models/no-such-model")).await;
+    assert_eq!(unknown.problem(), (404, "unknown_model".to_owned()));
 }
 
 #[tokio::test]
