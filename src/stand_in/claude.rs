@@ -1,27 +1,28 @@
 //! A stand-in for the Claude API: a real HTTP server on 127.0.0.1 that answers `POST /v1/messages`.
 //!
 //! It checks what the API checks (see `rules`), answers what its [`Responder`] says, and reports a plausible usage (see
-//! `meter`). Its rate limit headers are constants.
+//! `meter`). Its rate limit headers are constants. What goes wrong is said by the responder's [`Reply`], or by a
+//! [`Script`] that the other stand-ins share.
 
 mod meter;
 mod rules;
 
-use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
-use futures::StreamExt;
-use meter::Meter;
-use rules::Refusal;
-use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+
+use axum::response::Response;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use meter::Meter;
+use rules::Refusal;
+use serde_json::{Value, json};
+
+use super::fault::{Answer, Fault};
+use super::listener::{self, Answers, Bound, Listener, Request, broken};
+use super::script::Script;
+use crate::orchestrator::service::Service;
 
 /// Decides what the stand-in answers. Any `Fn(&Value) -> Reply` is one; the value is the body of the request.
 pub trait Responder: Send + Sync + 'static {
@@ -102,47 +103,46 @@ pub struct StandInSettings {
 /// A running stand-in. Dropping it stops it.
 #[derive(Debug)]
 pub struct ClaudeStandIn {
-    base_url: String,
+    listener: Listener,
     calls: Arc<AtomicU64>,
-    stopping: CancellationToken,
-    server: Option<JoinHandle<()>>,
 }
 
 impl ClaudeStandIn {
-    /// Starts a stand-in and returns when it listens.
+    /// Starts a stand-in without a script and returns when it listens.
     ///
     /// # Errors
     /// When the port is taken.
     pub async fn start(settings: StandInSettings, responder: impl Responder) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", settings.port)).await?;
-        let base_url = format!("http://{}", listener.local_addr()?);
+        Self::start_scripted(settings, Script::new(0), responder).await
+    }
+
+    /// Starts a stand-in whose requests meet the script first, and returns when it listens.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub async fn start_scripted(
+        settings: StandInSettings,
+        script: Script,
+        responder: impl Responder,
+    ) -> io::Result<Self> {
+        let bound = Bound::take(settings.port).await?;
         let calls = Arc::new(AtomicU64::new(0));
-        let stopping = CancellationToken::new();
-        let service = Arc::new(Service {
+        let api = Arc::new(Api {
             api_key: settings.api_key,
             responder: Box::new(responder),
             calls: Arc::clone(&calls),
             meter: Meter::default(),
-            stopping: stopping.clone(),
         });
-        let router = Router::new().fallback(handle).with_state(service);
-        let stopped = stopping.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the Claude stand-in ended by itself");
-            }
-        });
-        Ok(Self { base_url, calls, stopping, server: Some(server) })
+        Ok(Self { listener: bound.serve(script, api), calls })
     }
 
     /// Its address, such as `http://127.0.0.1:41234`.
     #[must_use]
     pub fn base_url(&self) -> &str {
-        &self.base_url
+        self.listener.base_url()
     }
 
-    /// How many requests it has had, refused ones too.
+    /// How many requests it has had, refused ones too; not those that a script kept from it.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
@@ -150,62 +150,113 @@ impl ClaudeStandIn {
 
     /// Stops it: hanging requests are let go, and no further one is answered once this returns.
     pub async fn stop(mut self) {
-        self.stopping.cancel();
-        if let Some(server) = self.server.take() {
-            let _ended = server.await;
-        }
+        self.listener.stop().await;
     }
 }
 
-impl Drop for ClaudeStandIn {
-    fn drop(&mut self) {
-        self.stopping.cancel();
-    }
-}
-
-const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-struct Service {
+struct Api {
     api_key: String,
     responder: Box<dyn Responder>,
     calls: Arc<AtomicU64>,
     meter: Meter,
-    stopping: CancellationToken,
 }
 
-async fn handle(State(service): State<Arc<Service>>, request: Request) -> Response {
-    let number = service.calls.fetch_add(1, Ordering::SeqCst).saturating_add(1);
-    let (head, body) = request.into_parts();
-    let refused = |refusal: Refusal| error_response(number, &refusal, None, &[]);
-    if let Err(refusal) = rules::check_head(&head, &service.api_key) {
-        return refused(refusal);
+impl Answers for Api {
+    const SERVICE: Service = Service::Claude;
+    const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+    fn answer<'a>(
+        &'a self,
+        request: &'a Request,
+        fault: &'a Fault,
+    ) -> BoxFuture<'a, io::Result<Response>> {
+        async move {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            let body = match self.check(request) {
+                Ok(body) => body,
+                Err(refusal) => return Ok(error_response(request, &refusal, None, &[])),
+            };
+            let mut reply = self.responder.reply(&body);
+            while let Reply::Slowly { delay, reply: then } = reply {
+                if !request.wait(delay).await {
+                    return Err(broken());
+                }
+                reply = *then;
+            }
+            if let Fault::Answer(answer) = fault {
+                reply = spoilt(*answer, reply);
+            }
+            self.respond(request, &body, reply).await
+        }
+        .boxed()
     }
-    let Ok(body) = to_bytes(body, REQUEST_BYTES_MAX).await else {
-        return refused(Refusal::new(413, "request_too_large", "Request exceeds the maximum size"));
-    };
-    let body = match rules::check_body(&body) {
-        Ok(body) => body,
-        Err(refusal) => return refused(refusal),
-    };
-    let mut reply = service.responder.reply(&body);
-    while let Reply::Slowly { delay, reply: then } = reply {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => reply = *then,
-            () = service.stopping.cancelled() => reply = Reply::Hang,
+
+    fn dress(&self, request: &Request, response: &mut Response) {
+        listener::set_header(response, "request-id", &request_id(request.number));
+        for (name, value) in [
+            ("anthropic-organization-id", "0a1b2c3d-0000-4000-8000-000000000000"),
+            ("anthropic-ratelimit-requests-limit", "4000"),
+            ("anthropic-ratelimit-requests-remaining", "3999"),
+            ("anthropic-ratelimit-requests-reset", "2026-11-22T00:00:00Z"),
+            ("anthropic-ratelimit-tokens-limit", "2000000"),
+            ("anthropic-ratelimit-tokens-remaining", "1999000"),
+            ("anthropic-ratelimit-tokens-reset", "2026-11-22T00:00:00Z"),
+            ("anthropic-ratelimit-input-tokens-limit", "1600000"),
+            ("anthropic-ratelimit-input-tokens-remaining", "1599000"),
+            ("anthropic-ratelimit-input-tokens-reset", "2026-11-22T00:00:00Z"),
+            ("anthropic-ratelimit-output-tokens-limit", "400000"),
+            ("anthropic-ratelimit-output-tokens-remaining", "399000"),
+            ("anthropic-ratelimit-output-tokens-reset", "2026-11-22T00:00:00Z"),
+        ] {
+            listener::set_header(response, name, value);
         }
     }
-    service.respond(number, &body, reply).await
+
+    fn envelope(&self, request: &Request, body: &str) -> String {
+        let error: Value = serde_json::from_str(body).unwrap_or_default();
+        envelope(request, &error).to_string()
+    }
 }
 
-impl Service {
-    async fn respond(&self, number: u64, request: &Value, reply: Reply) -> Response {
+/// What a script makes of a reply.
+fn spoilt(answer: Answer, reply: Reply) -> Reply {
+    let (Reply::Text(text) | Reply::ThinkingThenText(text)) = reply else { return reply };
+    match answer {
+        Answer::Truncated => {
+            let half: String = text.chars().take(text.chars().count() / 2).collect();
+            Reply::Truncated(half)
+        }
+        Answer::Refusal => Reply::Refusal,
+        Answer::ThinkingFirst => Reply::ThinkingThenText(text),
+        Answer::ThinkingOnly => Reply::ThinkingOnly,
+        Answer::PauseTurn => Reply::Stopped { stop_reason: "pause_turn".to_owned(), text },
+        Answer::NotJson => Reply::Text("I would rather say it in my own words.".to_owned()),
+        Answer::Empty => Reply::Raw { status: 200, body: String::new() },
+    }
+}
+
+impl Api {
+    fn check(&self, request: &Request) -> Result<Value, Refusal> {
+        rules::check_head(&request.head, &self.api_key)?;
+        match &request.body {
+            Some(body) => rules::check_body(body),
+            None => Err(Refusal::new(413, "request_too_large", "Request exceeds the maximum size")),
+        }
+    }
+
+    async fn respond(
+        &self,
+        request: &Request,
+        asked: &Value,
+        reply: Reply,
+    ) -> io::Result<Response> {
         let text = |text: &str| json!({"type": "text", "text": text});
         let thinking = json!({"type": "thinking", "thinking": "", "signature": "c3RhbmQtaW4="});
         let answer = |content: Value, stop_reason: &str, details: Value| {
-            let message = self.message(number, request, &content, stop_reason, &details);
-            json_response(number, 200, &message)
+            let message = self.message(request.number, asked, &content, stop_reason, &details);
+            listener::json(200, message.to_string())
         };
-        match reply {
+        Ok(match reply {
             Reply::Text(words) => answer(json!([text(&words)]), "end_turn", Value::Null),
             Reply::ThinkingThenText(words) => {
                 answer(json!([thinking, text(&words)]), "end_turn", Value::Null)
@@ -221,26 +272,18 @@ impl Service {
             }
             Reply::Error { status, kind, message, error_code, headers } => {
                 let refusal = Refusal { status, kind, message };
-                error_response(number, &refusal, error_code.as_deref(), &headers)
+                error_response(request, &refusal, error_code.as_deref(), &headers)
             }
-            Reply::Html(status) => {
-                let page = "<html><body><h1>Bad gateway</h1></body></html>";
-                response(number, status, "text/html", Body::from(page))
-            }
-            Reply::Raw { status, body } => {
-                response(number, status, "application/json", Body::from(body))
-            }
+            Reply::Html(status) => listener::html(status),
+            Reply::Raw { status, body } => listener::json(status, body),
             Reply::Hang | Reply::Slowly { .. } => {
-                self.stopping.cancelled().await;
-                error_response(
-                    number,
-                    &Refusal::new(503, "api_error", "The stand-in is stopping"),
-                    None,
-                    &[],
-                )
+                request.stopping.cancelled().await;
+                return Err(broken());
             }
-            Reply::CutBody => cut_response(number),
-        }
+            Reply::CutBody => {
+                listener::cut(answer(json!([text("cut")]), "end_turn", Value::Null)).await
+            }
+        })
     }
 
     fn message(
@@ -260,13 +303,15 @@ impl Service {
             "stop_reason": stop_reason,
             "stop_sequence": null,
             "stop_details": stop_details,
+            "container": null,
+            "diagnostics": null,
             "usage": self.meter.usage(request, content, stop_reason),
         })
     }
 }
 
 fn error_response(
-    number: u64,
+    request: &Request,
     refusal: &Refusal,
     error_code: Option<&str>,
     headers: &[(String, String)],
@@ -275,53 +320,20 @@ fn error_response(
     if let Some(code) = error_code {
         error["details"] = json!({"error_code": code});
     }
-    let body = json!({"type": "error", "error": error, "request_id": request_id(number)});
-    let mut response = json_response(number, refusal.status, &body);
+    let mut response = listener::json(refusal.status, envelope(request, &error).to_string());
     for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
-            response.headers_mut().insert(name, value);
-        }
+        listener::set_header(&mut response, name, value);
     }
     response
 }
 
-fn json_response(number: u64, status: u16, body: &Value) -> Response {
-    response(number, status, "application/json", Body::from(body.to_string()))
-}
-
-fn cut_response(number: u64) -> Response {
-    let half = Bytes::from_static(br#"{"id":"msg_standin_cut","type":"message","content":[{"ty"#);
-    let broken = futures::stream::iter([Ok(half), Err(io::Error::other("cut"))])
-        // Without a turn of the loop in between, the half would never leave.
-        .then(|part| async move {
-            tokio::task::yield_now().await;
-            part
-        });
-    response(number, 200, "application/json", Body::from_stream(broken))
+fn envelope(request: &Request, error: &Value) -> Value {
+    json!({"type": "error", "error": error, "request_id": request_id(request.number)})
 }
 
 fn request_id(number: u64) -> String {
     format!("req_standin_{number:06}")
 }
 
-fn response(number: u64, status: u16, content_type: &'static str, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert("content-type", HeaderValue::from_static(content_type));
-    if let Ok(id) = HeaderValue::from_str(&request_id(number)) {
-        headers.insert("request-id", id);
-    }
-    for (name, value) in [
-        ("anthropic-ratelimit-requests-limit", "4000"),
-        ("anthropic-ratelimit-requests-remaining", "3999"),
-        ("anthropic-ratelimit-requests-reset", "2026-11-22T00:00:00Z"),
-        ("anthropic-ratelimit-tokens-limit", "2000000"),
-        ("anthropic-ratelimit-tokens-remaining", "1999000"),
-        ("anthropic-ratelimit-tokens-reset", "2026-11-22T00:00:00Z"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
+#[cfg(test)]
+mod tests;
