@@ -16,6 +16,7 @@ pub mod effects;
 pub mod experiment;
 pub mod http;
 pub mod orchestrator;
+pub mod outbound;
 pub mod postgres;
 pub mod research;
 pub mod runtime;

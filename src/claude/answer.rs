@@ -1,11 +1,11 @@
 //! From a response to an answer that can be used, or to the error that says why not.
 
 use super::attempt::AttemptOutcome;
-use super::client::shorten;
 use super::cost::cost;
 use super::error::CallError;
 use super::journal::CallId;
 use super::wire::{ContentBlock, MessageRequest, MessageResponse, StopReason, Usage};
+use crate::outbound::shorten;
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 

@@ -1,6 +1,7 @@
 //! One paid HTTP attempt and every way it can end.
 
 use super::wire::{MessageRequest, MessageResponse};
+use crate::outbound::Closed;
 use futures::future::BoxFuture;
 use std::time::Duration;
 
@@ -13,6 +14,11 @@ pub trait ClaudeApi: Send + Sync {
 
     /// Whether a call could be made at all, that is, whether there is a key.
     fn configured(&self) -> bool;
+
+    /// Whether the API has said that nothing is left of a limit, and until when: no attempt may leave before that.
+    fn closed(&self) -> Option<Closed> {
+        None
+    }
 }
 
 /// How an attempt ended.

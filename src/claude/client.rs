@@ -4,9 +4,15 @@ use super::attempt::{AttemptError, AttemptErrorKind, AttemptOutcome, ClaudeApi};
 use super::error::ClientError;
 use super::retry::retry_after;
 use super::wire::{API_VERSION, ErrorEnvelope, MessageRequest, MessageResponse};
+use crate::clock::{Clock, SystemClock};
+use crate::outbound::{
+    self, Closed, Failure, FailureKind, Throttle, failure_of, header, read_body, shorten,
+};
+use chrono::DateTime;
 use futures::future::BoxFuture;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -77,9 +83,10 @@ impl fmt::Display for ApiKey {
 )]
 pub struct InvalidApiKey;
 
-/// Calls Claude over HTTPS.
+/// Calls Claude over HTTPS. A clone is the same client, with the same rate limit.
 #[derive(Debug, Clone)]
 pub struct HttpClaude {
+    throttle: Arc<Throttle>,
     http: reqwest::Client,
     address: reqwest::Url,
     api_key: Option<ApiKey>,
@@ -92,28 +99,27 @@ impl HttpClaude {
     /// # Errors
     /// When the address is not one, or this machine's certificates cannot be read.
     pub fn new(settings: ClaudeSettings) -> Result<Self, ClientError> {
-        install_crypto();
-        let address = address_of(&settings.base_url)
+        let address = outbound::base_address(&settings.base_url)
+            .and_then(|base| outbound::address_below(&base, &["v1", "messages"]))
             .ok_or_else(|| ClientError::BadAddress { base_url: settings.base_url.clone() })?;
 
         // The journal has one row an attempt, so neither a redirect nor a hidden retry may make a second one.
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(settings.connect_timeout)
-            .timeout(settings.timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .user_agent(concat!("mathesis/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(&address) {
-            builder = builder.no_proxy();
-        }
-        let http =
-            builder.build().map_err(|error| ClientError::Setup { message: with_causes(&error) })?;
+        let http = outbound::client(&address, settings.connect_timeout, settings.timeout)
+            .map_err(|message| ClientError::Setup { message })?;
         Ok(Self {
+            throttle: Arc::new(Throttle::new(Arc::new(SystemClock))),
             http,
             address,
             api_key: settings.api_key,
             answer_bytes_max: settings.answer_bytes_max,
         })
+    }
+
+    /// The same, with the rate limit by this clock.
+    #[must_use]
+    pub fn by_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.throttle = Arc::new(Throttle::new(clock));
+        self
     }
 
     async fn one_attempt(&self, request: &MessageRequest) -> AttemptOutcome {
@@ -125,10 +131,11 @@ impl HttpClaude {
         };
         let status = response.status().as_u16();
         let headers = response.headers().clone();
+        note_limits(&self.throttle, status, &headers);
         let body = read_body(response, self.answer_bytes_max).await;
         let (body_request_id, mut result) = match body {
             Ok(body) => read_answer(status, &headers, &body),
-            Err(error) => (None, Err(broken_body(status, &headers, error))),
+            Err(failure) => (None, Err(broken_body(status, &headers, attempt_error(failure)))),
         };
         if let (Err(error), Some(key)) = (&mut result, &self.api_key) {
             error.message = error.message.replace(&key.0, "(hidden)");
@@ -146,9 +153,8 @@ impl HttpClaude {
             return Err(AttemptError::new(AttemptErrorKind::NotConfigured, "no API key is set"));
         };
         let not_sent = |message: String| AttemptError::new(AttemptErrorKind::NotSent, message);
-        let mut key = HeaderValue::from_str(&key.0)
-            .map_err(|_| not_sent("the API key cannot be a header".to_owned()))?;
-        key.set_sensitive(true);
+        let key = outbound::secret_header(&key.0)
+            .ok_or_else(|| not_sent("the API key cannot be a header".to_owned()))?;
         let body = serde_json::to_vec(request).map_err(|error| not_sent(error.to_string()))?;
         self.http
             .post(self.address.clone())
@@ -158,7 +164,7 @@ impl HttpClaude {
             .body(body)
             .send()
             .await
-            .map_err(|error| AttemptError::new(kind_of(&error), with_causes(&error)))
+            .map_err(|error| attempt_error(failure_of(&error)))
     }
 }
 
@@ -170,54 +176,45 @@ impl ClaudeApi for HttpClaude {
     fn configured(&self) -> bool {
         self.api_key.is_some()
     }
+
+    fn closed(&self) -> Option<Closed> {
+        self.throttle.closed()
+    }
+}
+
+/// The limits that the API tells of in its headers, each with what remains and when it is whole again.
+const LIMITS: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
+
+/// Closes the door until the latest moment at which a limit that is used up is whole again, and for as long as a 429
+/// asks to wait: what one call was told holds for all.
+fn note_limits(throttle: &Throttle, status: u16, headers: &HeaderMap) {
+    let date = header(headers, "date");
+    for limit in LIMITS {
+        let told = |what| header(headers, &format!("anthropic-ratelimit-{limit}-{what}"));
+        let used_up = told("remaining").is_some_and(|left| left.trim().parse() == Ok(0_u64));
+        let reset = told("reset").and_then(|reset| DateTime::parse_from_rfc3339(reset.trim()).ok());
+        if let (true, Some(reset)) = (used_up, reset)
+            && let Some(wait) = throttle.wait_until(reset.to_utc(), date)
+        {
+            throttle.close_for(wait);
+        }
+    }
+    if status == 429
+        && let Some(wait) = asked_wait(headers)
+    {
+        throttle.close_for(wait);
+    }
+}
+
+fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(
+        header(headers, "retry-after-ms"),
+        header(headers, "retry-after"),
+        header(headers, "date"),
+    )
 }
 
 const MESSAGE_CHARS_MAX: usize = 2000;
-
-/// The build has no default provider of cryptography; another part of the process may have set one already.
-fn install_crypto() {
-    let _already_installed = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// `http://` alone would become a host of the name `v1`, so the base is looked at before the path is added.
-fn address_of(base_url: &str) -> Option<reqwest::Url> {
-    let base = reqwest::Url::parse(base_url.trim()).ok()?;
-    let usable = matches!(base.scheme(), "http" | "https") && base.query().is_none();
-    let address = format!("{}/v1/messages", base.as_str().trim_end_matches('/'));
-    reqwest::Url::parse(&address).ok().filter(|_| usable)
-}
-
-fn is_loopback(address: &reqwest::Url) -> bool {
-    address.host_str().is_some_and(|host| {
-        host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback())
-    })
-}
-
-async fn read_body(
-    mut response: reqwest::Response,
-    bytes_max: usize,
-) -> Result<Vec<u8>, AttemptError> {
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len().saturating_add(chunk.len()) > bytes_max => {
-                return Err(AttemptError::new(
-                    AttemptErrorKind::AnswerTooLarge,
-                    format!("the answer is longer than {bytes_max} bytes"),
-                ));
-            }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body),
-            Err(error) => {
-                return Err(AttemptError::new(kind_of(&error), with_causes(&error)));
-            }
-        }
-    }
-}
 
 type Answer = Result<MessageResponse, AttemptError>;
 
@@ -269,11 +266,7 @@ fn status_error(headers: &HeaderMap, kind: AttemptErrorKind, message: String) ->
     AttemptError {
         kind,
         message,
-        retry_after: retry_after(
-            header(headers, "retry-after-ms"),
-            header(headers, "retry-after"),
-            header(headers, "date"),
-        ),
+        retry_after: asked_wait(headers),
         should_retry: match header(headers, "x-should-retry") {
             Some("true") => Some(true),
             Some("false") => Some(false),
@@ -282,48 +275,15 @@ fn status_error(headers: &HeaderMap, kind: AttemptErrorKind, message: String) ->
     }
 }
 
-/// A time-out while connecting is a failed connection: nothing was sent, so nothing can be charged.
-fn kind_of(error: &reqwest::Error) -> AttemptErrorKind {
-    if error.is_builder() {
-        AttemptErrorKind::NotSent
-    } else if error.is_connect() {
-        AttemptErrorKind::Connect
-    } else if error.is_timeout() {
-        AttemptErrorKind::TimedOut
-    } else {
-        AttemptErrorKind::Interrupted
-    }
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// reqwest's own words seldom name the cause, and sometimes name an address that may hold a password.
-fn with_causes(error: &reqwest::Error) -> String {
-    let mut words = if error.is_timeout() {
-        "it took too long".to_owned()
-    } else if error.is_connect() {
-        "no connection".to_owned()
-    } else {
-        "the connection failed".to_owned()
+fn attempt_error(failure: Failure) -> AttemptError {
+    let kind = match failure.kind {
+        FailureKind::NotSent => AttemptErrorKind::NotSent,
+        FailureKind::NoConnection => AttemptErrorKind::Connect,
+        FailureKind::TimedOut => AttemptErrorKind::TimedOut,
+        FailureKind::Interrupted => AttemptErrorKind::Interrupted,
+        FailureKind::TooLarge => AttemptErrorKind::AnswerTooLarge,
     };
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    shorten(&words, MESSAGE_CHARS_MAX)
-}
-
-/// At most this many characters of a text.
-pub(super) fn shorten(text: &str, chars_max: usize) -> String {
-    let mut short: String = text.chars().take(chars_max).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
+    AttemptError::new(kind, failure.words)
 }
 
 #[cfg(test)]

@@ -27,5 +27,7 @@ pub use client::{ApiKey, ClaudeSettings, HttpClaude, InvalidApiKey};
 pub use cost::{Cost, cost, estimate};
 pub use error::{CallError, ClientError, JournalError};
 pub use journal::{CallId, CallJournal, Finished, Pause, TimerPause};
-pub use retry::{Next, RetryPolicy, call, classify};
-pub use wire::{Effort, MessageRequest, MessageResponse, StopReason, ThinkingWish, Usage};
+pub use retry::{Next, RetryPolicy, call, classify, retry_after};
+pub use wire::{
+    Effort, ImageSource, MessageRequest, MessageResponse, StopReason, ThinkingWish, Usage,
+};

@@ -2,8 +2,9 @@
 //!
 //! The rule is that of Anthropic's own client libraries (Python 2.12.0): `x-should-retry` wins, else a failed
 //! connection, a time-out and the statuses 408, 409, 429 and 5xx are tried again; the wait is what the answer asks for,
-//! else half a second doubling up to eight, less up to a quarter by chance. Two things differ: a spend limit is never
-//! retried, and a wait of more than ten minutes is handed back so that no worker sits through it.
+//! else half a second doubling up to eight, less up to a quarter by chance. Three things differ: a spend limit is never
+//! retried, a wait of more than ten minutes is handed back so that no worker sits through it, and where the API has said
+//! that nothing is left of a limit, no attempt leaves before it is whole again.
 
 use super::answer::{Answer, interpret};
 use super::attempt::{AttemptErrorKind, AttemptOutcome, ClaudeApi};
@@ -11,6 +12,7 @@ use super::cost::{cost, estimate};
 use super::error::CallError;
 use super::journal::{CallJournal, Finished, Pause};
 use super::wire::{MessageRequest, StopReason};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::time::Duration;
 
@@ -92,7 +94,9 @@ pub async fn call(
         return Err(CallError::NotConfigured);
     }
     let mut retries_done: u32 = 0;
+    let mut waited_until = None;
     loop {
+        until_open(api, pause, waited_until).await?;
         let id = journal.begin(retries_done.saturating_add(1), request).await?;
         let outcome = api.attempt(request).await;
         let answer = interpret(request, &outcome, id);
@@ -108,12 +112,33 @@ pub async fn call(
                     claude.code = answer.as_ref().err().map(CallError::code),
                     "a Claude call failed and is tried again"
                 );
-                pause.pause(wait).await;
+                let closed = api.closed().filter(|closed| closed.left <= WAIT_MAX);
+                pause.pause(closed.map_or(wait, |closed| closed.left.max(wait))).await;
+                waited_until = closed.map(|closed| closed.until);
                 retries_done = retries_done.saturating_add(1);
             }
             Next::Done | Next::RetryAfter(_) | Next::Fail { .. } => return answer,
         }
     }
+}
+
+/// Waits while the API wants no calls, unless that was just waited for.
+///
+/// Nothing is in the journal yet, so a crash here leaves nothing behind.
+async fn until_open(
+    api: &dyn ClaudeApi,
+    pause: &dyn Pause,
+    mut waited_until: Option<DateTime<Utc>>,
+) -> Result<(), CallError> {
+    while let Some(closed) = api.closed().filter(|closed| waited_until != Some(closed.until)) {
+        if closed.left > WAIT_MAX {
+            let message = "nothing is left of a limit that it told of before".to_owned();
+            return Err(CallError::RateLimited { message, retry_after: Some(closed.left) });
+        }
+        pause.pause(closed.left).await;
+        waited_until = Some(closed.until);
+    }
+    Ok(())
 }
 
 /// How long an answer's headers ask to wait, if they ask.

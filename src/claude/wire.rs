@@ -4,6 +4,10 @@
 //! thinking setting follows the model. Responses are read leniently: a block, a stop reason or a field that came later
 //! than this code is tolerated.
 
+mod image;
+
+pub use image::ImageSource;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -85,6 +89,11 @@ pub enum InputBlock {
     Text {
         /// What it says.
         text: String,
+    },
+    /// A picture.
+    Image {
+        /// Its bytes, or where they are.
+        source: ImageSource,
     },
 }
 
@@ -216,7 +225,8 @@ impl MessageRequest {
         hex::encode(Sha256::digest(body.to_string()))
     }
 
-    /// How many bytes the model reads: the system prompt, the messages and the schema.
+    /// How many bytes the model reads: the system prompt, the messages and the schema. A picture counts as
+    /// [`ImageSource::prompt_bytes`] says.
     #[must_use]
     pub fn prompt_bytes(&self) -> usize {
         let system: usize = self.system.iter().map(|block| block.text.len()).sum();
@@ -224,7 +234,7 @@ impl MessageRequest {
             .messages
             .iter()
             .flat_map(|message| &message.content)
-            .map(|InputBlock::Text { text }| text.len())
+            .map(InputBlock::prompt_bytes)
             .sum();
         let schema = match self.output_config.as_ref().and_then(|c| c.format.as_ref()) {
             Some(OutputFormat::JsonSchema { schema }) => schema.to_string().len(),

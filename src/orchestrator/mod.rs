@@ -4,4 +4,11 @@
 //! It stands on the public interfaces of the learning layer only: it asks `VersionAssigner` which version a task gets
 //! and tells `TaskLogger` every step, as an orchestrator in another process would over HTTP.
 
+pub mod claude_calls;
+pub mod clickup;
+pub mod enhance;
+pub mod pictures;
+mod prompts;
 pub mod service;
+pub mod validate;
+pub mod wavespeed;

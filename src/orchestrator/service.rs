@@ -74,3 +74,11 @@ pub struct ServiceError {
     /// What may follow.
     pub next: Next,
 }
+
+impl ServiceError {
+    /// An error of this service.
+    #[must_use]
+    pub fn new(service: Service, code: &'static str, words: impl Into<String>, next: Next) -> Self {
+        Self { service, code, words: words.into(), next }
+    }
+}

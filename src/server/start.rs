@@ -140,7 +140,7 @@ fn claude(options: &ServerOptions) -> Result<Arc<dyn ClaudeApi>, StartError> {
         settings.anthropic_base_url.clone(),
         settings.anthropic_api_key.clone(),
     );
-    Ok(Arc::new(HttpClaude::new(settings)?))
+    Ok(Arc::new(HttpClaude::new(settings)?.by_clock(Arc::clone(&options.clock))))
 }
 
 async fn has_key(options: &ServerOptions, store: &Store) -> Result<bool, StartError> {

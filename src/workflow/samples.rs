@@ -12,7 +12,7 @@ use crate::workflow::context::{
 pub(super) const MARK: &str = "</data>unguarded:";
 
 /// The mark for one field: `MARK`, the field's name, a semicolon and a quotation mark.
-fn mark(field: &str) -> String {
+pub(crate) fn mark(field: &str) -> String {
     format!("{MARK}{field};\"")
 }
 

@@ -80,6 +80,32 @@ pub(super) fn problems(prompts: &Prompts) -> Vec<TemplateError> {
     problems
 }
 
+/// Renders one template of another part of the program under the same rules.
+///
+/// # Errors
+/// As [`render_analysis`].
+pub(crate) fn render_one(
+    file: &'static str,
+    text: &str,
+    context: &impl Serialize,
+) -> Result<String, TemplateError> {
+    render(&Source { file, text }, context)
+}
+
+/// Tries one template of another part of the program with these contexts, of which the first holds every variable, and
+/// tells what is wrong with it. Outside text in them is a [`mark`], so that a template that puts it in bare is found out.
+pub(crate) fn problems_of(
+    file: &'static str,
+    text: &str,
+    contexts: &[impl Serialize],
+) -> Vec<TemplateError> {
+    let mut problems = Vec::new();
+    try_out(&Source { file, text }, contexts, &mut problems);
+    problems
+}
+
+pub(crate) use samples::mark;
+
 struct Source<'a> {
     file: &'static str,
     text: &'a str,
