@@ -112,6 +112,19 @@ pub fn shuffle(rules: &DeckRules, seed: u64) -> Vec<Slot> {
     slots
 }
 
+/// Further slots for a deck that ends with `last`, numbered on from it, in blocks of their own.
+///
+/// `seed` must differ from the earlier parts', or the same orders come again. As [`shuffle`] otherwise.
+#[must_use]
+pub fn lengthen(last: Slot, rules: &DeckRules, seed: u64) -> Vec<Slot> {
+    let mut slots = shuffle(rules, seed);
+    for slot in &mut slots {
+        slot.number = slot.number.saturating_add(last.number);
+        slot.block = slot.block.saturating_add(last.block);
+    }
+    slots
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +167,19 @@ mod tests {
         let sizes: Vec<usize> =
             (1..=8).map(|block| deck.iter().filter(|slot| slot.block == block).count()).collect();
         assert_eq!(sizes, [4, 4, 4, 4, 4, 4, 4, 2]);
+    }
+
+    #[test]
+    fn a_lengthened_deck_counts_on_in_new_blocks() {
+        let test = rules(10, 4);
+        let first = shuffle(&test, 1);
+        let more = lengthen(*first.last().unwrap(), &test, 2);
+        let ends = |slots: &[Slot]| {
+            let (first, last) = (slots.first().unwrap(), slots.last().unwrap());
+            [(first.number, first.block), (last.number, last.block)]
+        };
+        assert_eq!(ends(&first), [(1, 1), (20, 5)]);
+        assert_eq!(ends(&more), [(21, 6), (40, 10)]);
     }
 
     #[test]

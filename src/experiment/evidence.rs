@@ -114,9 +114,12 @@ impl Evidence {
                     Status::Adopted | Status::Rejected => "",
                 };
                 let chance = match (reason, self.p_exact) {
-                    (Reason::ZeroControlImproved | Reason::ZeroControlNotProven, Some(p)) => {
-                        format!(" ({})", p_in_words(p))
-                    }
+                    (
+                        Reason::ZeroControlImproved
+                        | Reason::ZeroControlNotProven
+                        | Reason::NotProven,
+                        Some(p),
+                    ) => format!(" ({})", p_in_words(p)),
                     _ => String::new(),
                 };
                 format!("{status}, because {why}{chance}{stays}")

@@ -16,7 +16,7 @@ use crate::experiment::missingness::fisher_p;
 /// A p up to this is taken for more than chance.
 const ALPHA: f64 = 0.05;
 /// What rounding may add to or take from a p. A p is a ratio of integers; one that is exactly 0.05 counts as 0.05.
-const ROUNDING: f64 = 1e-12;
+pub(super) const ROUNDING: f64 = 1e-12;
 const BASIS_POINTS_IN_ONE: u64 = 10_000;
 
 /// What a candidate must reach.
@@ -137,7 +137,8 @@ impl Status {
     }
 }
 
-/// Why a verdict is what it is. [`decide`] gives the first eight; the others end a test from outside.
+/// Why a verdict is what it is. [`decide`] gives the first eight, the strict guard's last look the ninth; the others
+/// end a test from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -157,6 +158,8 @@ pub enum Reason {
     TooFewScores,
     /// One arm missed significantly more scores than the other.
     UnevenMissingness,
+    /// The improvement exceeds the threshold, and may be chance after the last look all the same.
+    NotProven,
     /// The test's time ran out before its scores were in.
     TimedOut,
     /// A rollback or another change to the model came first.
@@ -171,7 +174,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Improved,
         Self::NotImproved,
         Self::ZeroControlImproved,
@@ -180,6 +183,7 @@ impl Reason {
         Self::AllEqual,
         Self::TooFewScores,
         Self::UnevenMissingness,
+        Self::NotProven,
         Self::TimedOut,
         Self::Superseded,
         Self::ModelRetired,
@@ -199,6 +203,7 @@ impl Reason {
             Self::AllEqual => "all_equal",
             Self::TooFewScores => "too_few_scores",
             Self::UnevenMissingness => "uneven_missingness",
+            Self::NotProven => "not_proven",
             Self::TimedOut => "timed_out",
             Self::Superseded => "superseded",
             Self::ModelRetired => "model_retired",
@@ -207,7 +212,7 @@ impl Reason {
         }
     }
 
-    /// True for the reasons that [`decide`] gives; the state machine gives the others.
+    /// True for the reasons that a look gives; the state machine gives the others.
     #[must_use]
     pub fn comes_from_a_look(self) -> bool {
         match self {
@@ -218,7 +223,8 @@ impl Reason {
             | Self::AllZero
             | Self::AllEqual
             | Self::TooFewScores
-            | Self::UnevenMissingness => true,
+            | Self::UnevenMissingness
+            | Self::NotProven => true,
             Self::TimedOut
             | Self::Superseded
             | Self::ModelRetired
@@ -244,6 +250,9 @@ impl Reason {
             Self::TooFewScores => "too few scores came in",
             Self::UnevenMissingness => {
                 "one version went without its scores far more often than the other"
+            }
+            Self::NotProven => {
+                "the improvement is above the threshold but chance alone could still explain it"
             }
             Self::TimedOut => "the test ran out of time",
             Self::Superseded => "another change to the model came first",

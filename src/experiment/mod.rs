@@ -1,8 +1,9 @@
 //! The experiment: who gets which prompt, what the scores decide, and what a person may read from them.
 //!
 //! Everything here is a pure function of its arguments: no database, no clock, and no randomness but a seed.
-//! [`deck`] deals the two arms, [`gate`] decides by the integer rule, [`probation`] decides whether an
-//! adoption stands, and [`evidence`] puts numbers beside the verdict. The rest is the arithmetic behind these:
+//! [`deck`] deals the two arms, and [`gate`] decides by the integer rule. The [`guard`]s catch its errors: [`probation`]
+//! decides whether an adoption stands, [`strict`] asks for proof, [`paired`] compares task by task, and [`judge`] keeps
+//! two validators apart. [`evidence`] puts numbers beside the verdict. The rest is the arithmetic behind these:
 //! [`permutation`], [`eprocess`], [`shrinkage`] and [`missingness`].
 
 pub mod arm;
@@ -10,11 +11,15 @@ pub mod deck;
 pub mod eprocess;
 pub mod evidence;
 pub mod gate;
+pub mod guard;
+pub mod judge;
 pub mod missingness;
+pub mod paired;
 pub mod permutation;
 pub mod probation;
 pub mod shrinkage;
 pub mod slot;
+pub mod strict;
 
 #[cfg(test)]
 mod known_answers;
@@ -22,3 +27,4 @@ mod known_answers;
 mod tests;
 
 pub use arm::{Arm, ByArm, UnknownName};
+pub use guard::Guard;
