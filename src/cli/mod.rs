@@ -18,6 +18,7 @@ mod migrate;
 mod output;
 mod serve;
 mod spool;
+mod stand_ins;
 mod version;
 mod workflow;
 
@@ -99,6 +100,7 @@ enum Command {
     #[command(subcommand)]
     Files(files::FilesCommand),
     Doctor(doctor::Doctor),
+    StandIns(stand_ins::StandIns),
 }
 
 /// Which workflow a command is about.
@@ -206,6 +208,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Export(command) => export::run(command, &settings).await,
         Command::Files(command) => files::run(command, &settings).await,
         Command::Doctor(command) => doctor::run(command, &settings).await,
+        Command::StandIns(command) => stand_ins::run(command).await,
     }
 }
 

@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::world::Model;
+use crate::stand_in::world::Model;
 
 /// The workflow's name.
-pub(super) const WORKFLOW: &str = "image-editing";
+pub(crate) const WORKFLOW: &str = "image-editing";
 /// Where the workflow keeps its models' folders, relative to the home.
-pub(super) const CONFIG_FOLDER: &str = "config/deep_research";
+pub(crate) const CONFIG_FOLDER: &str = "config/deep_research";
 
 const WORKFLOW_FILES: [(&str, &str); 6] = [
     ("workflow.toml", include_str!("../../workflows/image-editing/workflow.toml")),
@@ -40,7 +40,7 @@ const WORKFLOW_FILES: [(&str, &str); 6] = [
 ///
 /// # Errors
 /// Those of writing files.
-pub(super) fn write(home: &Path) -> io::Result<()> {
+pub(crate) fn write(home: &Path) -> io::Result<()> {
     let workflow = home.join("workflows").join(WORKFLOW);
     fs::create_dir_all(workflow.join("prompts"))?;
     for (name, text) in WORKFLOW_FILES {
@@ -56,7 +56,7 @@ pub(super) fn write(home: &Path) -> io::Result<()> {
 }
 
 /// `activation.txt` of a model.
-pub(super) const fn activation(model: Model) -> &'static str {
+pub(crate) const fn activation(model: Model) -> &'static str {
     match model {
         Model::Wan => WAN_ACTIVATION,
         Model::Nano => NANO_ACTIVATION,
@@ -64,7 +64,7 @@ pub(super) const fn activation(model: Model) -> &'static str {
 }
 
 /// `research.md` of a model.
-pub(super) const fn research(model: Model) -> &'static str {
+pub(crate) const fn research(model: Model) -> &'static str {
     match model {
         Model::Wan => WAN_RESEARCH,
         Model::Nano => NANO_RESEARCH,

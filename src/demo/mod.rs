@@ -6,7 +6,7 @@
 
 mod api;
 mod child;
-mod documents;
+pub(crate) mod documents;
 mod pipeline;
 mod report;
 mod responder;
@@ -125,7 +125,7 @@ fn seed() -> Result<u64, String> {
 }
 
 /// Ctrl-C or SIGTERM. A machine that cannot listen for them ends the demo by other means.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut terminated) => {

@@ -8,33 +8,13 @@ use rand::{RngExt, SeedableRng};
 
 use super::tasks::{Kind, Task, mixed};
 
-/// A model of the demo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Model {
-    /// `wan-2.5-edit`.
-    Wan,
-    /// `nano-banana`.
-    Nano,
-}
+pub(super) use crate::stand_in::world::Model;
 
-impl Model {
-    /// Both models, as the workflow lists them.
-    pub(super) const ALL: [Self; 2] = [Self::Wan, Self::Nano];
-
-    /// The name on the wire.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Wan => "wan-2.5-edit",
-            Self::Nano => "nano-banana",
-        }
-    }
-
-    /// What one picture costs, in US dollars, as the events say it.
-    const fn picture_usd(self) -> &'static str {
-        match self {
-            Self::Wan => "0.030",
-            Self::Nano => "0.038",
-        }
+/// What one picture costs, in US dollars, as the events say it.
+const fn picture_usd(model: Model) -> &'static str {
+    match model {
+        Model::Wan => "0.030",
+        Model::Nano => "0.038",
     }
 }
 
@@ -196,7 +176,7 @@ pub(super) fn judge(
         issues,
         reasoning,
         generation_time_ms: rng.random_range(6_000..24_000),
-        cost_usd: model.picture_usd(),
+        cost_usd: picture_usd(model),
     }
 }
 

@@ -61,7 +61,7 @@ pub struct ClickUpStandInSettings {
 impl Default for ClickUpStandInSettings {
     fn default() -> Self {
         let statuses =
-            ["to do", "ready for edit", "in progress", "needs review", "edited", "complete"];
+            ["to do", "ready for edit", "in progress", "review", "needs attention", "complete"];
         Self {
             token: "pk_stand_in".to_owned(),
             port: 0,
@@ -231,6 +231,15 @@ impl ClickUpStandIn {
     #[must_use]
     pub fn tasks(&self) -> Vec<TaskState> {
         lock(&self.site.board).tasks().map(board::Task::state).collect()
+    }
+
+    /// How many tasks stand in one of these statuses.
+    #[must_use]
+    pub fn count(&self, statuses: &[&str]) -> usize {
+        let board = lock(&self.site.board);
+        let stands =
+            |task: &&board::Task| !task.deleted && statuses.contains(&task.status.as_str());
+        board.tasks().filter(stands).count()
     }
 
     /// Makes every address of an attachment that was given out end; a task that is read anew has new ones.

@@ -11,3 +11,4 @@ pub mod fault;
 mod listener;
 pub mod script;
 pub mod wavespeed;
+pub mod world;

@@ -17,6 +17,7 @@ mod real_scores;
 mod restart;
 mod retention;
 mod schedules;
+mod stand_ins;
 mod stepping;
 mod task_log;
 mod texts;

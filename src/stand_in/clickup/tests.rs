@@ -236,8 +236,8 @@ async fn a_status_needs_no_capitals_and_an_unknown_one_is_refused() {
     let stage = Stage::new().await;
     let id = stage.task("x");
     let path = format!("/api/v2/task/{id}");
-    let (status, task) = stage.call("PUT", &path, json!({"status": "Edited"})).await;
-    assert_eq!((status, &task["status"]["status"]), (200, &json!("edited")));
+    let (status, task) = stage.call("PUT", &path, json!({"status": "Review"})).await;
+    assert_eq!((status, &task["status"]["status"]), (200, &json!("review")));
     let (status, refused) = stage.call("PUT", &path, json!({"status": "framed"})).await;
     assert_eq!((status, refused["ECODE"].is_string()), (400, true));
 }
