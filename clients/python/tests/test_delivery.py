@@ -166,6 +166,36 @@ def test_a_child_of_a_fork_logs_for_itself(server: Server, connected: Connected)
     assert sorted(task for task, _ in server.tasks()) == ["child", "parent-1", "parent-2"]
 
 
+FORKING = """
+import os, signal, sys
+from mathesis import Settings, blocking
+logger = blocking.TaskLogger(Settings(url=sys.argv[1], key=sys.argv[2], spool=sys.argv[3]))
+logger.log_complete("parent")
+while not logger.client.spool.waiting:
+    pass
+if os.fork() == 0:
+    os.close(1)
+    sys.stdin.read()
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_parent_left_is_delivered_though_its_child_lives_on(
+    server: Server, connected: Connected, tmp_path: Path
+) -> None:
+    server.kill()
+    arguments = [sys.executable, "-c", FORKING, server.url, "the-key-of-the-python-tests", str(tmp_path / "spool")]
+    parent = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert parent.wait(60) == -signal.SIGKILL
+    server.start()
+    client = connected(server)
+    client.start()
+    until("it arrived", lambda: ("parent", "") in server.tasks())
+    assert parent.stdin is not None
+    parent.stdin.close()
+
+
 def test_the_end_of_a_process_waits_for_the_last_delivery(server: Server, tmp_path: Path) -> None:
     script = """
 import sys

@@ -60,11 +60,15 @@ def test_a_workflow_that_is_not_there_keeps_the_events(
     assert "unknown_workflow" in caplog.text and "invalid_name" in caplog.text
 
 
+Answer = tuple[int, dict[str, str], bytes]
+
+
 class StandIn:
     """Answers as no healthy server does. For faults that the real one cannot be brought to."""
 
-    def __init__(self, answers: list[tuple[int, dict[str, str], bytes]]) -> None:
+    def __init__(self, answers: list[Answer]) -> None:
         self.bodies: list[bytes] = []
+        self.judge: Callable[[bytes], Answer | None] = lambda body: answers.pop(0) if answers else None
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,7 +77,7 @@ class StandIn:
                 stand_in.bodies.append(body)
                 count = body.count(b"\n")
                 accepted = json.dumps({"accepted": count, "duplicate": 0, "rejected": []}).encode()
-                status, headers, answer = answers.pop(0) if answers else (200, {}, accepted)
+                status, headers, answer = stand_in.judge(body) or (200, {}, accepted)
                 self.send_response(status)
                 for name, value in {"content-length": str(len(answer)), **headers}.items():
                     self.send_header(name, value)
@@ -96,7 +100,7 @@ class StandIn:
 def standing_in() -> Iterator[Callable[..., StandIn]]:
     started: list[StandIn] = []
 
-    def make(*answers: tuple[int, dict[str, str], bytes]) -> StandIn:
+    def make(*answers: Answer) -> StandIn:
         started.append(StandIn(list(answers)))
         return started[-1]
 
@@ -105,7 +109,7 @@ def standing_in() -> Iterator[Callable[..., StandIn]]:
         one.stop()
 
 
-def problem(status: int, code: str) -> tuple[int, dict[str, str], bytes]:
+def problem(status: int, code: str) -> Answer:
     return status, {}, json.dumps({"status": status, "code": code, "detail": "words"}).encode()
 
 
@@ -125,7 +129,7 @@ def problem(status: int, code: str) -> tuple[int, dict[str, str], bytes]:
     ids=["html-502", "html-200", "list", "other-json", "redirect", "429", "503", "408", "html-404"],
 )
 def test_an_answer_that_is_none_loses_nothing(
-    answer: tuple[int, dict[str, str], bytes], connected: Connected, standing_in: Callable[..., StandIn]
+    answer: Answer, connected: Connected, standing_in: Callable[..., StandIn]
 ) -> None:
     service = standing_in(answer, answer)
     client = connected(url=service.url)
@@ -138,18 +142,27 @@ def test_an_answer_that_is_none_loses_nothing(
 def test_a_body_that_is_refused_whole_is_halved_until_the_culprit_is_found(
     connected: Connected, standing_in: Callable[..., StandIn]
 ) -> None:
-    service = standing_in(problem(413, "body_too_large"), problem(413, "body_too_large"), problem(422, "invalid_json"))
-    client = connected(url=service.url)
-    client._pause.wait(0)
-    for n in range(4):
-        client.log(client.runs.find(f"task-{n}"), {"type": "completed"}, {})
-        # All four in one delivery, so that there is something to halve.
-        client._wake.clear()
-    client.write()
+    service = standing_in()
+    taken: list[bytes] = []
+
+    def judge(body: bytes) -> Answer | None:
+        lines = body.splitlines()
+        if len(lines) > 4:
+            return problem(413, "body_too_large")
+        if any(b'"task-5"' in line for line in lines):
+            return problem(422, "invalid_json")
+        taken.extend(lines)
+        return None
+
+    service.judge = judge
+    client = connected(url=service.url, write_delay_seconds=0.5)
+    for n in range(16):
+        blocking.TaskLogger(client).log_complete(f"task-{n}")
     assert client.flush(30)
-    assert [letter.code for letter in dead_letters(client.folder)] in (["invalid_json"], [])
-    delivered = b"".join(service.bodies[3:])
-    assert sum(delivered.count(f'"task-{n}"'.encode()) > 0 for n in range(4)) >= 3
+    assert len(service.bodies[0].splitlines()) == 16, "one delivery to begin with"
+    [letter] = client.letters.path.read_text().splitlines()
+    assert (json.loads(letter)["code"], json.loads(letter)["event"]["task_id"]) == ("invalid_json", "task-5")
+    assert [json.loads(line)["task_id"] for line in taken] == [f"task-{n}" for n in range(16) if n != 5]
 
 
 def test_retry_after_is_waited_for(connected: Connected, standing_in: Callable[..., StandIn]) -> None:

@@ -42,7 +42,7 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.folder = settings.spool / _folder_name(settings.workflow)
+        self.folder = settings.spool / folder_name(settings.workflow)
         self.runs = Runs()
         self._prepare()
         _clients.add(self)
@@ -233,7 +233,8 @@ def _mark(event: dict[str, Any]) -> str:
     return _MARKS.get(event["type"], "attempted" if event["type"] == "error" else "")
 
 
-def _folder_name(workflow: str) -> str:
+def folder_name(workflow: str) -> str:
+    """The folder of a workflow in the spool: its name, which the service keeps to such letters anyway."""
     safe = "".join(one if one.isascii() and (one.isalnum() or one in "-_.") else "_" for one in workflow)
     return safe.lstrip(".") or "_"
 

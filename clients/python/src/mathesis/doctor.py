@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from . import dead_letters
 from .api import Api, Refused, ServiceError
-from .client import _folder_name
+from .client import folder_name
 from .segment import PREFIX, SENT_SUFFIX, SUFFIX
 from .settings import Settings
 from .state import FILE_NAME, State
@@ -61,7 +61,7 @@ def _access(settings: Settings) -> Finding:
 
 
 def _spool(settings: Settings) -> list[Finding]:
-    folder = settings.spool / _folder_name(settings.workflow)
+    folder = settings.spool / folder_name(settings.workflow)
     if not folder.is_dir():
         return [Finding("spool", "note", f"{folder} is not there yet", "It is made by the pipeline's first call; see that MATHESIS_SPOOL is the pipeline's own.")]
     findings: list[Finding] = []
@@ -93,7 +93,7 @@ def _spool(settings: Settings) -> list[Finding]:
 
 
 def _copies(settings: Settings) -> list[Finding]:
-    folder = settings.spool / _folder_name(settings.workflow)
+    folder = settings.spool / folder_name(settings.workflow)
     if not (folder / FILE_NAME).exists():
         return []
     state = State(folder, Warnings())
