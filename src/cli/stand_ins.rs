@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failure::Failure;
+use super::serve::Signals;
 use crate::stand_in::claude::{ClaudeStandIn, StandInSettings};
 use crate::stand_in::clickup::{ClickUpStandIn, ClickUpStandInSettings, LIST, TEAM};
 use crate::stand_in::script::{self, Script};
@@ -53,6 +54,7 @@ pub struct StandIns {
 
 /// Runs the command until Ctrl-C or SIGTERM.
 pub async fn run(command: StandIns) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
     let script = Script::new(command.seed);
     if let Some(path) = &command.script {
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -72,7 +74,7 @@ pub async fn run(command: StandIns) -> Result<(), Failure> {
     }
     println!("{}", environment(&stand_ins));
     eprintln!("The stand-ins run. Ctrl-C ends them; what they hold is gone then.");
-    crate::demo::interrupted().await;
+    signals.next().await;
     stand_ins.clickup.stop().await;
     stand_ins.wavespeed.stop().await;
     stand_ins.claude.stop().await;

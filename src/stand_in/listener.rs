@@ -100,6 +100,26 @@ impl Request {
     }
 }
 
+/// The answer to a call, or the refusal that it gets.
+pub(super) type Answered = Result<Response, Refused>;
+
+/// A refusal, ready to be sent. Boxed, since a response is large for an error.
+#[derive(Debug)]
+pub(super) struct Refused(Box<Response>);
+
+impl Refused {
+    /// The response.
+    pub(super) fn response(self) -> Response {
+        *self.0
+    }
+}
+
+impl From<Response> for Refused {
+    fn from(response: Response) -> Self {
+        Self(Box::new(response))
+    }
+}
+
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub(super) struct Listener {

@@ -12,7 +12,7 @@ use super::{Site, lock};
 use crate::orchestrator::service::Service;
 use crate::stand_in::documented::Documented;
 use crate::stand_in::fault::Fault;
-use crate::stand_in::listener::{self, Answers, Request, set_header};
+use crate::stand_in::listener::{self, Answered, Answers, Refused, Request, set_header};
 
 /// Tasks that one page of a list shows.
 const PAGE: usize = 100;
@@ -28,7 +28,7 @@ impl Answers for Api {
         request: &'a Request,
         _: &'a Fault,
     ) -> BoxFuture<'a, io::Result<Response>> {
-        async move { Ok(self.0.route(request).await.unwrap_or_else(|refused| refused)) }.boxed()
+        async move { Ok(self.0.route(request).await.unwrap_or_else(Refused::response)) }.boxed()
     }
 
     fn dress(&self, request: &Request, response: &mut Response) {
@@ -55,16 +55,13 @@ fn limit_headers(response: &mut Response, limit: u32, remaining: u32, reset: i64
     set_header(response, RESET, &reset.to_string());
 }
 
-/// The answer to a call; the second is a refusal.
-pub(super) type Answered = Result<Response, Response>;
-
 /// A refusal in the documented form.
-pub(super) fn refused(error: Documented) -> Response {
-    listener::json(error.status(), error.body())
+pub(super) fn refused(error: Documented) -> Refused {
+    listener::json(error.status(), error.body()).into()
 }
 
 /// The body of a call.
-pub(super) fn parsed(request: &Request) -> Result<Value, Response> {
+pub(super) fn parsed(request: &Request) -> Result<Value, Refused> {
     serde_json::from_slice(&request.bytes()).map_err(|_| refused(Documented::ClickupBadRequest))
 }
 
@@ -80,16 +77,18 @@ impl Site {
         let limit = self.settings.requests_per_minute;
         let standing = lock(&self.rate).count(self.settings.clock.now(), limit);
         if standing.is_over {
-            let mut response = refused(Documented::ClickupRateLimited);
+            let mut response = refused(Documented::ClickupRateLimited).response();
             limit_headers(&mut response, limit, 0, standing.reset);
-            return Err(response);
+            return Err(response.into());
         }
         // A personal token stands alone, one of an application behind `Bearer`.
         let token = request.header("authorization");
         if token.strip_prefix("Bearer ").unwrap_or(token) != self.settings.token {
             return Err(refused(Documented::ClickupTokenInvalid));
         }
-        let Some(call) = path.strip_prefix("/api/v2/") else { return Err(listener::html(404)) };
+        let Some(call) = path.strip_prefix("/api/v2/") else {
+            return Err(listener::html(404).into());
+        };
         let parts: Vec<&str> = call.split('/').collect();
         let method = request.head.method.as_str();
         match (method, parts.as_slice()) {
@@ -107,7 +106,7 @@ impl Site {
             ("GET" | "POST", ["team", team, "webhook"]) => self.team_webhooks(request, team),
             ("PUT" | "DELETE", ["webhook", id]) => self.webhook(request, id),
             // A wrong method, too, is answered with a page.
-            _ => Err(listener::html(404)),
+            _ => Err(listener::html(404).into()),
         }
     }
 

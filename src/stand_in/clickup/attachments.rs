@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart};
 use serde_json::{Value, json};
 
-use super::api::{Answered, refused};
+use super::api::refused;
 use super::{AttachedFile, Site, lock};
 use crate::stand_in::documented::Documented;
-use crate::stand_in::listener::{self, Request};
+use crate::stand_in::listener::{self, Answered, Refused, Request};
 
 impl Site {
     /// `POST /task/{id}/attachment`.
@@ -33,8 +33,10 @@ impl Site {
 
     /// `GET /attachments/{id}?sig=…`, which needs no token.
     pub(super) fn download(&self, request: &Request, id: &str) -> Answered {
-        let denied =
-            || listener::answer(403, "application/xml", "<Error><Code>AccessDenied</Code></Error>");
+        let denied = || {
+            let body = "<Error><Code>AccessDenied</Code></Error>";
+            Refused::from(listener::answer(403, "application/xml", body))
+        };
         let board = lock(&self.board);
         if request.query("sig") != [board.addresses().to_string()] {
             return Err(denied());

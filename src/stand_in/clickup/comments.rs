@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::api::{Answered, parsed, refused};
+use super::api::{parsed, refused};
 use super::shown::comment_shown;
 use super::{Site, lock};
 use crate::stand_in::documented::Documented;
-use crate::stand_in::listener::{self, Request};
+use crate::stand_in::listener::{self, Answered, Request};
 
 /// Comments that one answer shows.
 const PAGE: usize = 25;

@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::Answered;
+use super::api::refused;
 use super::board::Task;
 use super::{LIST, NewTask, Site, lock};
-use crate::stand_in::listener::{self, Request};
+use crate::stand_in::listener::{self, Answered, Refused, Request};
 use crate::stand_in::script;
 use crate::stand_in::wavespeed::picture;
 
@@ -29,17 +29,19 @@ struct Wanted {
     picture: Option<String>,
 }
 
-fn wrong(words: impl std::fmt::Display) -> axum::response::Response {
-    listener::json(400, json!({"err": words.to_string()}).to_string())
+fn wrong(words: impl std::fmt::Display) -> Refused {
+    listener::json(400, json!({"err": words.to_string()}).to_string()).into()
 }
 
 impl Site {
     /// What comes behind `/stand-in/`.
     pub(super) fn control(self: &Arc<Self>, request: &Request, path: &str) -> Answered {
         let parts: Vec<&str> = path.split('/').collect();
-        let done = |yes: bool| match yes {
-            true => Ok(listener::json(200, "{}")),
-            false => Err(listener::json(404, r#"{"err":"there is no such task"}"#)),
+        let unknown =
+            |words: &str| Refused::from(listener::json(404, json!({"err": words}).to_string()));
+        let done = |yes: bool| {
+            let no = || unknown("there is no such task");
+            yes.then(|| listener::json(200, "{}")).ok_or_else(no)
         };
         match (request.head.method.as_str(), parts.as_slice()) {
             ("GET", ["tasks"]) => Ok(listener::json(200, self.overview().to_string())),
@@ -50,7 +52,7 @@ impl Site {
                 let status = asked["status"].as_str().ok_or_else(|| wrong("status is missing"))?;
                 match self.set_status(id, status) {
                     Ok(()) => done(true),
-                    Err(error) => Err(listener::json(error.status(), error.body())),
+                    Err(error) => Err(refused(error)),
                 }
             }
             ("POST", ["tasks", id, "comments"]) => {
@@ -68,10 +70,7 @@ impl Site {
                 let answer = json!({"uses_left": self.script.left()});
                 Ok(listener::json(200, answer.to_string()))
             }
-            _ => Err(listener::json(
-                404,
-                r#"{"err":"there is no such call; see docs/stand-ins.md"}"#,
-            )),
+            _ => Err(unknown("there is no such call; see docs/stand-ins.md")),
         }
     }
 

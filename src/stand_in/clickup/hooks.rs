@@ -3,10 +3,10 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::api::{Answered, parsed, refused};
+use super::api::{parsed, refused};
 use super::{Site, TEAM, lock};
 use crate::stand_in::documented::Documented;
-use crate::stand_in::listener::{self, Request};
+use crate::stand_in::listener::{self, Answered, Refused, Request};
 
 /// Failed deliveries after which a webhook is suspended.
 const FAILURES_MAX: u32 = 100;
@@ -90,7 +90,10 @@ impl Site {
 
     /// `/webhook/{id}`.
     pub(super) fn webhook(&self, request: &Request, id: &str) -> Answered {
-        let not_found = || listener::json(404, r#"{"err":"Webhook not found","ECODE":"WBHK_001"}"#);
+        let not_found = || {
+            let body = r#"{"err":"Webhook not found","ECODE":"WBHK_001"}"#;
+            Refused::from(listener::json(404, body))
+        };
         if request.head.method == Method::DELETE {
             let removed = lock(&self.board).remove_hook(id);
             return if removed { Ok(listener::json(200, "{}")) } else { Err(not_found()) };
@@ -113,7 +116,7 @@ impl Site {
 }
 
 /// The events of a registration: names, or `*`, alone or in a list.
-fn events(asked: &Value) -> Result<Vec<String>, axum::response::Response> {
+fn events(asked: &Value) -> Result<Vec<String>, Refused> {
     let events: Option<Vec<String>> = match &asked["events"] {
         Value::String(all) => Some(vec![all.clone()]),
         Value::Array(names) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect(),

@@ -20,7 +20,7 @@ use super::{Billed, Order, ServedModel, Site, lock, webhook};
 use crate::orchestrator::service::Service;
 use crate::stand_in::documented::Documented;
 use crate::stand_in::fault::{Fault, Prediction as Fate};
-use crate::stand_in::listener::{self, Answers, Request};
+use crate::stand_in::listener::{self, Answered, Answers, Refused, Request};
 use crate::stand_in::script::mixed;
 
 pub(super) struct Api(pub(super) Arc<Site>);
@@ -38,23 +38,26 @@ impl Answers for Api {
             Fault::Prediction(fate) => Some(fate),
             _ => None,
         };
-        async move { Ok(self.0.route(request, fate).await.unwrap_or_else(|refused| refused)) }
+        async move { Ok(self.0.route(request, fate).await.unwrap_or_else(Refused::response)) }
             .boxed()
     }
 
     fn dress(&self, _: &Request, _: &mut Response) {}
 }
 
-/// The answer to a call; the second is a refusal.
-type Answered = Result<Response, Response>;
-
 /// A refusal in the documented envelope.
-fn refused(error: Documented) -> Response {
-    listener::json(error.status(), error.body())
+fn refused(error: Documented) -> Refused {
+    listener::json(error.status(), error.body()).into()
 }
 
-fn refused_because(words: impl Into<String>) -> Response {
-    listener::json(400, json!({"code": 400, "message": words.into()}).to_string())
+fn refused_because(words: impl Into<String>) -> Refused {
+    listener::json(400, json!({"code": 400, "message": words.into()}).to_string()).into()
+}
+
+/// A refusal of the storage behind the addresses of files.
+fn storage_error(status: u16, code: &str) -> Refused {
+    let body = format!("<Error><Code>{code}</Code></Error>");
+    listener::answer(status, "application/xml", body).into()
 }
 
 /// What every call but a download answers.
@@ -97,11 +100,7 @@ impl Site {
     fn download(&self, path: &str) -> Answered {
         match lock(&self.media).get(path) {
             Some((bytes, media_type)) => Ok(listener::answer(200, &media_type, bytes)),
-            None => Err(listener::answer(
-                404,
-                "application/xml",
-                "<Error><Code>NoSuchKey</Code></Error>",
-            )),
+            None => Err(storage_error(404, "NoSuchKey")),
         }
     }
 
@@ -135,9 +134,7 @@ impl Site {
     fn upload(&self, request: &Request) -> Answered {
         let mut media = lock(&self.media);
         let path = request.path().strip_prefix("/upload").unwrap_or_default();
-        let denied = |words: &str| {
-            listener::answer(403, "application/xml", format!("<Error><Code>{words}</Code></Error>"))
-        };
+        let denied = |code: &str| storage_error(403, code);
         let Some(file) = media.announced(path).filter(|_| request.query("sig") == ["1"]) else {
             return Err(denied("AccessDenied"));
         };
@@ -212,7 +209,7 @@ impl Site {
     }
 
     /// The number of the next prediction, if the limits allow one.
-    fn admit(&self, now: DateTime<Utc>) -> Result<u64, Response> {
+    fn admit(&self, now: DateTime<Utc>) -> Result<u64, Refused> {
         let mut predictions = lock(&self.predictions);
         let over = |most: Option<u32>, now: usize| {
             most.is_some_and(|most| u32::try_from(now).map_or(true, |now| now >= most))
@@ -285,13 +282,13 @@ impl Site {
     }
 }
 
-fn parsed(request: &Request) -> Result<Value, Response> {
+fn parsed(request: &Request) -> Result<Value, Refused> {
     let body = request.body.as_ref().ok_or_else(|| refused(Documented::WavespeedTooLarge))?;
     serde_json::from_slice(body).map_err(|_| refused_because("the body is not valid JSON"))
 }
 
 /// The prompt and the pictures of a submit that the model takes.
-fn checked<'v>(model: &ServedModel, input: &'v Value) -> Result<(&'v str, Vec<String>), Response> {
+fn checked<'v>(model: &ServedModel, input: &'v Value) -> Result<(&'v str, Vec<String>), Refused> {
     let prompt = input["prompt"].as_str().filter(|prompt| !prompt.trim().is_empty());
     let prompt = prompt.ok_or_else(|| refused_because("property \"prompt\" is missing"))?;
     let images = input["images"].as_array().filter(|images| !images.is_empty());
