@@ -187,7 +187,7 @@ fn of_spool(settings: &Settings) -> Vec<Finding> {
                 &check,
                 format!("{count} events were refused ({code}), the last because {detail}"),
                 format!(
-                    "Mend what sends them. They are in {}; what can be mended there can be logged with `mathesis import`. Then move the file away.",
+                    "Mend what sends them. They are in {}, each as `event`; once mended, those can be logged with `mathesis import`. Then move the file away.",
                     folder.join(&state.workflow).join("dead_letters.ndjson").display()
                 ),
             ));

@@ -160,6 +160,70 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert {one.arm for one in again} == {"control", "candidate"}
 
 
+UNDELIVERED = """
+import os, signal, sys
+from mathesis import Settings, blocking
+settings = Settings(url=sys.argv[1], key=sys.argv[2], spool=sys.argv[3], write_delay_seconds=0.001)
+logger = blocking.TaskLogger(settings)
+for n in range(4):
+    logger.log_task_start(f"86-{n}", "p")
+    prompt = blocking.Prompts(settings).for_task(f"86-{n}", "nano-banana")
+    print(prompt.version, prompt.arm, flush=True)
+assert logger.flush(30)
+print("the service may die now", flush=True)
+sys.stdin.readline()
+logger.log_complete("other")
+while not logger.client.spool.waiting:
+    pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_is_taken_up_again_while_what_its_killed_process_left_still_waits(
+    server: Server, connected: Connected, tmp_path: Path
+) -> None:
+    server.open_test()
+    arguments = [sys.executable, "-c", UNDELIVERED, server.url, KEY, str(tmp_path / "spool")]
+    killed = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert killed.stdin is not None and killed.stdout is not None
+    said = [killed.stdout.readline() for _ in range(5)][:4]
+    server.kill()
+    killed.communicate("\n")
+    client = connected(server)
+    client.start()
+    until("its events were taken over", lambda: client.spool.waiting)
+    again = []
+    for n in range(4):
+        blocking.TaskLogger(client).log_task_start(f"86-{n}", "p")
+        again.append(told(client, f"86-{n}"))
+    assert [f"{one.version} {one.arm}\n" for one in again] == said
+    server.start()
+    assert client.flush(30)
+    assert len([task for task in server.tasks() if task[0].startswith("86-")]) == 4, "no second run"
+
+
+def test_processes_that_begin_at_once_share_one_memory(connected: Connected, tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from mathesis.state import Pin, State
+from mathesis.warnings import Warnings
+sys.stdin.readline()
+state = State(Path(sys.argv[1]), Warnings())
+print(state.keep_pin("task", "run", "model", Pin(int(sys.argv[2]), None, None, "hash", "service")).version)
+"""
+    arguments = [sys.executable, "-c", script, str(tmp_path / "spool")]
+    processes = [
+        subprocess.Popen([*arguments, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for n in range(6)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = {process.communicate(timeout=60)[0] for process in processes}
+    assert len(said) == 1, "all were told what the first one was told"
+
+
 def test_an_older_copy_answers_at_once_and_is_refreshed_behind(server: Server, connected: Connected) -> None:
     client = a_copy(server, connected, fresh_seconds=1000.0)
     standing, _ = client.book._known_models()[NANO]

@@ -1,7 +1,8 @@
 """Who owns what in a spool folder that several processes share.
 
 A process holds the lock of ``process-<token>.lock`` for as long as it lives, and all that it writes bears
-its token. Whoever can take that lock knows that the process is gone, and may take over what it left.
+its token. Whoever can take that lock knows that the process is gone, and may take over what it left. It
+notes so in the file, for those who then find the lock held by the one that took over.
 """
 
 from __future__ import annotations
@@ -29,13 +30,20 @@ class Owner:
         """A token of our own. Tokens sort by the time at which their processes began."""
         while True:
             token = f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(3)}"
-            taken = cls.take(folder, token)
+            taken = cls._lock(folder, token)
             if taken is not None:
                 return taken
 
     @classmethod
     def take(cls, folder: Path, token: str) -> Owner | None:
-        """The lock of that token, unless its process lives or somebody else is taking it over."""
+        """The lock of a process that is gone; ``None`` while it lives, or somebody else takes it over."""
+        taken = cls._lock(folder, token)
+        if taken is not None:
+            os.pwrite(taken._handle, b"gone\n", 0)
+        return taken
+
+    @classmethod
+    def _lock(cls, folder: Path, token: str) -> Owner | None:
         path = folder / f"{PREFIX}{token}{SUFFIX}"
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -59,6 +67,22 @@ class Owner:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+def is_gone(folder: Path, token: str) -> bool:
+    """Whether the process of that token is known to have ended."""
+    path = folder / f"{PREFIX}{token}{SUFFIX}"
+    try:
+        if path.stat().st_size > 0:
+            return True
+    except FileNotFoundError:
+        return True
+    taken = Owner.take(folder, token)
+    if taken is None:
+        return False
+    # What it left may still have to be taken over, so that the file stays.
+    taken.forget()
+    return True
 
 
 def tokens(folder: Path) -> list[str]:

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .api import Standing, Texts
-from .owner import Owner
+from .owner import is_gone
 from .runs import Run, new_run_id
 from .warnings import Warnings
 
 FILE_NAME = "state.sqlite3"
 KEPT_SECONDS = 90 * 24 * 3600
 """How long a run is remembered, as long as the service keeps tasks by default."""
+OPEN_TRIES_MAX = 40
+"""How often the file is tried while other processes begin it."""
 RESUMED_SECONDS = 24 * 3600
 """How old a run may be that a new process takes up again."""
 
@@ -117,25 +119,13 @@ class State:
                 (task, time.time() - RESUMED_SECONDS),
             ).fetchall()
             for run, of in rows:
-                if of != owner and self._is_gone(of):
+                if of and of != owner and is_gone(self._folder, of):
                     changed = database.execute(
                         "UPDATE runs SET owner = ? WHERE task = ? AND run = ? AND owner = ?", (owner, task, run, of)
                     )
                     if changed.rowcount == 1:
                         return str(run)
         return new_run_id()
-
-    def _is_gone(self, owner: str) -> bool:
-        if not owner:
-            return False
-        if not (self._folder / f"process-{owner}.lock").exists():
-            return True
-        taken = Owner.take(self._folder, owner)
-        if taken is None:
-            return False
-        # Its events may still be there for a sender to adopt, so that the lock's file stays.
-        taken.forget()
-        return True
 
     def last_run(self, task: str) -> str:
         """The run of that task that began last; empty where none is known."""
@@ -235,6 +225,19 @@ class State:
 
 
 def _connect(path: str) -> sqlite3.Connection:
+    """Opens the file. Processes that begin it at the same moment are in each other's way for a moment, which
+    SQLite does not wait out by itself."""
+    for _ in range(OPEN_TRIES_MAX - 1):
+        try:
+            return _connect_once(path)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(0.05)
+    return _connect_once(path)
+
+
+def _connect_once(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
     # A commit survives the process at once, and the machine at the next checkpoint.
     database.execute("PRAGMA journal_mode = WAL")
