@@ -369,7 +369,7 @@ impl CallError {
     }
 
     /// What a failed attempt means to the caller.
-    pub(super) fn from_attempt(
+    pub(crate) fn from_attempt(
         request: &MessageRequest,
         status: Option<u16>,
         error: &AttemptError,

@@ -29,5 +29,5 @@ pub use error::{CallError, ClientError, JournalError};
 pub use journal::{CallId, CallJournal, Finished, Pause, TimerPause};
 pub use retry::{Next, RetryPolicy, call, classify, retry_after};
 pub use wire::{
-    Effort, ImageSource, MessageRequest, MessageResponse, StopReason, ThinkingWish, Usage,
+    Effort, ImageSource, MessageRequest, MessageResponse, StopReason, Thinking, ThinkingWish, Usage,
 };

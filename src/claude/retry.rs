@@ -112,9 +112,12 @@ pub async fn call(
                     claude.code = answer.as_ref().err().map(CallError::code),
                     "a Claude call failed and is tried again"
                 );
-                let closed = api.closed().filter(|closed| closed.left <= WAIT_MAX);
+                // One pause serves both waits, and none is sat through twice.
+                let closed = api
+                    .closed()
+                    .filter(|closed| waited_until != Some(closed.until) && closed.left <= WAIT_MAX);
                 pause.pause(closed.map_or(wait, |closed| closed.left.max(wait))).await;
-                waited_until = closed.map(|closed| closed.until);
+                waited_until = closed.map(|closed| closed.until).or(waited_until);
                 retries_done = retries_done.saturating_add(1);
             }
             Next::Done | Next::RetryAfter(_) | Next::Fail { .. } => return answer,

@@ -1,5 +1,8 @@
 //! What a failed call of Claude means to a run, and the one more ask that an unusable answer is worth.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use crate::claude::{
     Answer, CallError, CallJournal, ClaudeApi, MessageRequest, Pause, RetryPolicy, call,
 };

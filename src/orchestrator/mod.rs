@@ -12,3 +12,10 @@ mod prompts;
 pub mod service;
 pub mod validate;
 pub mod wavespeed;
+
+#[cfg(test)]
+mod prompt_tests;
+#[cfg(test)]
+mod services_table;
+#[cfg(test)]
+mod testing;

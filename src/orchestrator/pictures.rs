@@ -1,5 +1,8 @@
 //! Pictures: read within bounds, looked at rather than believed, and made small enough for Claude.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::io::Cursor;
 use std::time::Duration;

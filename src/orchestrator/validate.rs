@@ -63,8 +63,7 @@ pub struct Ask<'a> {
 pub struct Judged {
     /// 0 to `score_max`.
     pub score: u16,
-    /// Whether it passed, as the validator says; it knows the score from which that is so, and may hold back for a
-    /// fault that outweighs the score.
+    /// Whether it passed, as the validator says, which was told the score from which that is so.
     pub passed: bool,
     /// What is wrong with the picture, the worst first.
     pub issues: Vec<String>,

@@ -117,3 +117,101 @@ impl fmt::Debug for Throttle {
         f.debug_struct("Throttle").field("closed", &self.closed()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::BoxFuture;
+    use proptest::prelude::*;
+
+    /// A sleep moves it on.
+    struct Slept(Mutex<DateTime<Utc>>);
+
+    impl Clock for Slept {
+        fn now(&self) -> DateTime<Utc> {
+            *self.0.lock().unwrap()
+        }
+
+        fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
+            *self.0.lock().unwrap() += duration;
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    fn start() -> DateTime<Utc> {
+        "2026-11-22T10:00:00Z".parse().unwrap()
+    }
+
+    fn throttle() -> (Throttle, Arc<Slept>) {
+        let clock = Arc::new(Slept(Mutex::new(start())));
+        (Throttle::new(Arc::clone(&clock) as Arc<dyn Clock>).with_chance(|| 0.5), clock)
+    }
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[tokio::test]
+    async fn a_short_wait_is_sat_through_with_a_little_more_by_chance() {
+        let (throttle, clock) = throttle();
+        assert_eq!(throttle.ready().await, Ok(()));
+        assert_eq!(clock.now(), start());
+        throttle.close_for(seconds(30));
+        assert_eq!(throttle.ready().await, Ok(()));
+        assert_eq!(clock.now(), start() + Duration::from_millis(30_500));
+        assert_eq!(throttle.closed(), None);
+    }
+
+    #[tokio::test]
+    async fn a_long_wait_is_handed_back() {
+        let (throttle, clock) = throttle();
+        throttle.close_for(seconds(31));
+        assert_eq!(throttle.ready().await, Err(seconds(31)));
+        assert_eq!(clock.now(), start());
+    }
+
+    #[test]
+    fn the_longer_wait_stands_and_none_is_longer_than_an_hour() {
+        let (throttle, _) = throttle();
+        let left = || throttle.closed().map(|closed| closed.left);
+        throttle.close_for(seconds(20));
+        throttle.close_for(seconds(10));
+        assert_eq!(left(), Some(seconds(20)));
+        throttle.close_for(Duration::MAX);
+        assert_eq!(left(), Some(Duration::from_hours(1)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_opens_the_door() {
+        let (throttle, clock) = throttle();
+        throttle.close_for(seconds(20));
+        *clock.0.lock().unwrap() -= TimeDelta::days(1);
+        assert_eq!(throttle.closed(), None);
+        throttle.close_for(seconds(5));
+        assert_eq!(throttle.closed().map(|closed| closed.left), Some(seconds(5)));
+    }
+
+    #[test]
+    fn a_moment_is_read_against_the_answers_own_date() {
+        let (throttle, _) = throttle();
+        let reset = start() + TimeDelta::seconds(60);
+        assert_eq!(throttle.wait_until(reset, None), Some(seconds(60)));
+        let date = Some("Sun, 22 Nov 2026 10:00:50 GMT");
+        assert_eq!(throttle.wait_until(reset, date), Some(seconds(10)));
+        assert_eq!(throttle.wait_until(reset, Some("soon")), Some(seconds(60)));
+        assert_eq!(throttle.wait_until(start(), None), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_makes_it_panic(wait: u64, back in 0_i64..1_000_000, unix_s: i64, date in ".*") {
+            let (throttle, clock) = throttle();
+            throttle.close_for(Duration::from_millis(wait));
+            *clock.0.lock().unwrap() -= TimeDelta::seconds(back);
+            let _ = throttle.closed();
+            if let Some(moment) = DateTime::from_timestamp(unix_s, 0) {
+                let _ = throttle.wait_until(moment, Some(&date));
+            }
+        }
+    }
+}

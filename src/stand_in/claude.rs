@@ -208,7 +208,10 @@ impl Answers for Api {
             ("anthropic-ratelimit-output-tokens-remaining", "399000"),
             ("anthropic-ratelimit-output-tokens-reset", "2026-11-22T00:00:00Z"),
         ] {
-            listener::set_header(response, name, value);
+            // A reply may tell of a limit of its own, such as one that is used up.
+            if !response.headers().contains_key(name) {
+                listener::set_header(response, name, value);
+            }
         }
     }
 

@@ -130,10 +130,10 @@ async fn the_word_of_the_api_about_a_retry_is_followed() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_tried_again_and_its_cost_is_guessed() {
     insta::assert_snapshot!(story_of(vec![Reply::CutBody, good()]).await, @r#"
-    answer "{\"ok\":true}" for 0.000734 USD
+    answer "{\"ok\":true}" for 0.000206 USD
     waited 500 ms
     1: 200 - claude_interrupted about 0.02094 USD
-    2: 200 end_turn - 0.000734 USD
+    2: 200 end_turn - 0.000206 USD
     "#);
 }
 

@@ -2,6 +2,7 @@
 //! the journal says of each attempt.
 
 mod ends;
+mod limits;
 mod records;
 
 use super::scripted::{MemoryJournal, NoPause};

@@ -10,6 +10,8 @@
 
 mod call;
 mod errors;
+#[cfg(test)]
+pub(super) mod tests;
 pub mod webhook;
 pub mod wire;
 

@@ -3,6 +3,10 @@
 //! There is neither a delivery's id nor a time in it, and ClickUp may send the same thing up to five times, so what a
 //! delivery is recognised by is made of the ids in it.
 
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use serde_json::Value;

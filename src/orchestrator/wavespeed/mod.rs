@@ -9,6 +9,8 @@
 
 mod errors;
 mod slots;
+#[cfg(test)]
+pub(super) mod tests;
 mod upload;
 pub mod webhook;
 pub mod wire;
@@ -281,7 +283,7 @@ impl WaveSpeed {
         error
     }
 
-    fn sleeper(&self) -> impl backon::Sleeper + use<> {
+    fn sleeper(&self) -> impl backon::Sleeper<Sleep: Send> + Send + use<> {
         let clock = Arc::clone(&self.inner.clock);
         move |wait| {
             let clock = Arc::clone(&clock);

@@ -41,6 +41,8 @@ impl Slots {
         loop {
             self.forget(clock.now());
             tokio::select! {
+                // A free slot is taken at once, whatever the clock does.
+                biased;
                 slot = Arc::clone(&self.free).acquire_owned() => return slot.ok(),
                 () = clock.sleep(LOOK_EVERY) => {}
             }
