@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .api import Api, Refused, ServiceError, Standing, Texts
 from .prompt import NoPromptError, Prompt
-from .runs import Run, Runs
+from .runs import Run
 from .settings import Settings
 from .state import Pin, State
 from .threads import DaemonThreads
@@ -33,12 +33,11 @@ class PromptBook:
     """Everything that a process knows about models, versions and texts. Shared by threads."""
 
     def __init__(
-        self, settings: Settings, state: Callable[[], State], token: Callable[[], str], runs: Runs, warnings: Warnings
+        self, settings: Settings, state: Callable[[], State], token: Callable[[], str], warnings: Warnings
     ) -> None:
         self._settings = settings
         self._state = state
         self._token = token
-        self._runs = runs
         self._warnings = warnings
         self._lock = threading.Lock()
         self._models: dict[str, tuple[Standing, float]] | None = None

@@ -61,7 +61,7 @@ class Client:
         self.letters = DeadLetters(self.folder, self.warnings)
         self.spool = Spool(self.folder, self.settings.spool_bytes_max, self.warnings, self._spool_is_full)
         self._state: State | None = None
-        self.book = PromptBook(self.settings, self.state, self._token, self.runs, self.warnings)
+        self.book = PromptBook(self.settings, self.state, self._token, self.warnings)
         self._sender: Sender | None = None
 
     def state(self) -> State:
@@ -224,6 +224,7 @@ class Client:
     def after_fork(self) -> None:
         """In the child: threads, locks and handles are the parent's, and so is what waits."""
         self.spool.abandon()
+        self.runs.after_fork()
         self._prepare()
 
 

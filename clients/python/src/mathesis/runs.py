@@ -84,6 +84,13 @@ class Runs:
         """The run that this context works on."""
         return current.get()
 
+    def after_fork(self) -> None:
+        """In the child: a lock that another thread held in the parent would be held for ever."""
+        self._lock = threading.Lock()
+        for run in (*self._by_id.values(), *self._latest.values()):
+            run.lock = threading.Lock()
+            run.asking.clear()
+
     def _named(self, task_id: str, run_id: str) -> Run:
         here = current.get()
         if here is not None and here.task_id == task_id and here.run_id == run_id:

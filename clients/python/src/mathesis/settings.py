@@ -13,6 +13,9 @@ log = logging.getLogger("mathesis")
 
 MIB = 1024 * 1024
 
+_told: set[tuple[str, str]] = set()
+"""What was warned of already: the environment is read more than once."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -72,7 +75,9 @@ class Settings:
             try:
                 values[name] = read(text)
             except ValueError:
-                log.warning("%s is %r, which cannot be used; the default holds", variable, text)
+                if (variable, text) not in _told:
+                    _told.add((variable, text))
+                    log.warning("%s is %r, which cannot be used; the default holds", variable, text)
         values.update(given)
         return cls(**values)
 
