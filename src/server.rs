@@ -6,6 +6,7 @@
 
 mod database;
 mod error;
+mod orchestrating;
 mod start;
 
 use std::future::Future;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 pub use database::{Database, check_schema, migrate};
 pub use error::StartError;
+pub use orchestrating::{Orchestrate, definition_of as pipeline_of, service_settings};
 pub(crate) use start::host_name;
 
 use crate::claude::{ClaudeApi, Pause, TimerPause};
@@ -51,6 +53,8 @@ pub struct ServerOptions {
     pub draw_seed: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// What a private PostgreSQL's data is for.
     pub purpose: Purpose,
+    /// The pipeline that runs in the same process; none only serves.
+    pub orchestrate: Option<Orchestrate>,
 }
 
 impl ServerOptions {
@@ -66,6 +70,7 @@ impl ServerOptions {
             pause: Arc::new(TimerPause),
             draw_seed: Arc::new(rand::random::<u64>),
             purpose: Purpose::Durable,
+            orchestrate: None,
         }
     }
 }
@@ -76,6 +81,7 @@ pub struct Server {
     address: SocketAddr,
     open: bool,
     runtime: Runtime,
+    orchestrating: Option<orchestrating::Orchestrating>,
     logger: TaskLogger,
     logger_tasks: TaskTracker,
     stop_logger: CancellationToken,
@@ -147,6 +153,12 @@ impl Server {
         self.runtime.assigner()
     }
 
+    /// The pipeline that runs in this process, if one does.
+    #[must_use]
+    pub fn pipeline(&self) -> Option<&crate::orchestrator::Pipeline> {
+        self.orchestrating.as_ref().map(orchestrating::Orchestrating::pipeline)
+    }
+
     /// The database in use.
     #[must_use]
     pub const fn database(&self) -> &Database {
@@ -174,6 +186,10 @@ impl Server {
             && tokio::time::timeout(HTTP_GRACE, &mut self.http).await.is_err()
         {
             self.http.abort();
+        }
+        // Runs end at their next step and tell the logger, so they end before it.
+        if let Some(orchestrating) = self.orchestrating.take() {
+            orchestrating.shut_down().await;
         }
         self.stop_logger.cancel();
         self.logger_tasks.close();

@@ -125,6 +125,16 @@ pub struct Settings {
     pub anthropic_api_key: Option<ApiKey>,
     /// Where Claude is.
     pub anthropic_base_url: String,
+    /// ClickUp's token.
+    pub clickup_api_token: Option<Secret>,
+    /// Where ClickUp is.
+    pub clickup_base_url: String,
+    /// What ClickUp signs its deliveries with.
+    pub clickup_webhook_secret: Option<Secret>,
+    /// WaveSpeed's key.
+    pub wavespeed_api_key: Option<Secret>,
+    /// Where WaveSpeed is.
+    pub wavespeed_base_url: String,
     /// Which log lines are written; none leaves it to the command.
     pub log: Option<String>,
     /// How log lines are written.
@@ -239,6 +249,15 @@ impl Settings {
             anthropic_base_url: sources
                 .get("ANTHROPIC_BASE_URL")
                 .unwrap_or_else(|| "https://api.anthropic.com".to_owned()),
+            clickup_api_token: sources.secret("CLICKUP_API_TOKEN"),
+            clickup_base_url: sources
+                .get("CLICKUP_BASE_URL")
+                .unwrap_or_else(|| "https://api.clickup.com".to_owned()),
+            clickup_webhook_secret: sources.secret("CLICKUP_WEBHOOK_SECRET"),
+            wavespeed_api_key: sources.secret("WAVESPEED_API_KEY"),
+            wavespeed_base_url: sources
+                .get("WAVESPEED_BASE_URL")
+                .unwrap_or_else(|| "https://api.wavespeed.ai".to_owned()),
             log: sources.get("MATHESIS_LOG"),
             log_format: sources.log_format()?,
             shutdown_grace: Duration::from_secs(sources.within(
@@ -279,6 +298,10 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
     fn get(&self, name: &str) -> Option<String> {
         let written = || self.dotenv.get(name).filter(|value| !value.trim().is_empty());
         self.of_environment(name).or_else(|| written().cloned())
+    }
+
+    fn secret(&self, name: &str) -> Option<Secret> {
+        self.get(name).map(|value| Secret::new(value.trim()))
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {

@@ -15,6 +15,7 @@ mod import;
 mod insight;
 mod key;
 mod migrate;
+mod orchestrate;
 mod output;
 mod serve;
 mod spool;
@@ -75,6 +76,7 @@ struct Global {
 enum Command {
     Demo(demo::Demo),
     Serve(serve::Serve),
+    Orchestrate(orchestrate::Orchestrate),
     Migrate(migrate::Migrate),
     /// Make, check and show workflows
     #[command(subcommand)]
@@ -167,6 +169,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn prepare(cli: Cli) -> Result<(), Failure> {
     let (port, bind) = match &cli.command {
         Command::Serve(serve) => serve.address(),
+        Command::Orchestrate(orchestrate) => orchestrate.address(),
         _ => (None, None),
     };
     let flags = Flags {
@@ -179,7 +182,12 @@ fn prepare(cli: Cli) -> Result<(), Failure> {
     let dotenv = read_dotenv().map_err(Failure::usage)?;
     let settings =
         Settings::read(flags, |name| std::env::var(name).ok(), &dotenv).map_err(Failure::usage)?;
-    start_logging(&settings, matches!(cli.command, Command::Serve(_)))?;
+    let serving = match &cli.command {
+        Command::Serve(_) => true,
+        Command::Orchestrate(orchestrate) => orchestrate.serves(),
+        _ => false,
+    };
+    start_logging(&settings, serving)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
@@ -196,7 +204,8 @@ fn prepare(cli: Cli) -> Result<(), Failure> {
 async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
     match command {
         Command::Demo(command) => demo::run(command).await,
-        Command::Serve(_) => serve::run(settings).await,
+        Command::Serve(_) => serve::run(settings, None).await,
+        Command::Orchestrate(command) => orchestrate::run(command, settings).await,
         Command::Migrate(_) => migrate::run(&settings).await,
         Command::Workflow(command) => workflow::run(command, &settings).await,
         Command::Cycle(command) => cycle::run(command, &settings).await,

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use super::output;
-use crate::server::{Server, ServerOptions};
+use crate::server::{Orchestrate, Server, ServerOptions};
 use crate::settings::Settings;
 
 /// The exit code of a process that a second signal ended.
@@ -35,11 +35,11 @@ impl Serve {
     }
 }
 
-/// Runs the command.
-pub async fn run(settings: Settings) -> Result<(), Failure> {
+/// Runs the command, with a pipeline in the same process where one is wanted.
+pub async fn run(settings: Settings, orchestrate: Option<Orchestrate>) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let server = tokio::select! {
-        started = Server::start(ServerOptions::new(settings)) => started?,
+        started = Server::start(ServerOptions { orchestrate, ..ServerOptions::new(settings) }) => started?,
         // Ended before it began: the private PostgreSQL, if it runs, stops with this process.
         () = signals.next() => return Ok(()),
     };
@@ -79,7 +79,15 @@ fn greet(server: &Server) -> Result<(), Failure> {
         "Mathesis serves {} on http://{address} ({access}).\nDatabase: {}.\nDashboard: http://{address}/analytics",
         names.join(", "),
         server.database().described(),
-    ))
+    ))?;
+    match server.pipeline() {
+        None => Ok(()),
+        Some(pipeline) => output::say(&format!(
+            "Pipeline: {} takes ClickUp's webhooks at {}.",
+            pipeline.workflow.name(),
+            crate::orchestrator::webhook::PATH
+        )),
+    }
 }
 
 /// SIGTERM and SIGINT.

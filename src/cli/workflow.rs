@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::failure::Failure;
 use super::output;
 use crate::cycle::mermaid;
+use crate::orchestrator;
 use crate::settings::Settings;
 use crate::workflow::load::{DEFINITION_FILE, load, load_all};
 use crate::workflow::{Definition, DefinitionErrors, scaffold};
@@ -68,7 +69,15 @@ fn check(path: &Path) -> Result<(), Failure> {
     for definition in &definitions {
         let models = definition.models.len();
         let plural = if models == 1 { "" } else { "s" };
-        output::say(&format!("{}: well, {models} model{plural}", definition.name))?;
+        let folder = if path.join(DEFINITION_FILE).exists() {
+            path.to_owned()
+        } else {
+            path.join(definition.name.as_str())
+        };
+        let pipeline = orchestrator::definition::load(&folder, definition)
+            .map_err(|errors| Failure::failed(listed(&errors)))?;
+        let with = if pipeline.is_some() { ", with a pipeline" } else { "" };
+        output::say(&format!("{}: well, {models} model{plural}{with}", definition.name))?;
     }
     Ok(())
 }

@@ -27,8 +27,9 @@ mod versions;
 
 use std::sync::Arc;
 
+pub(crate) use body::read as read_body;
 pub use error::Problem;
-pub use router::router;
+pub use router::{router, router_with};
 pub use serve::serve;
 
 use crate::runtime::{Engine, VersionAssigner};

@@ -27,6 +27,11 @@ const FORM_BYTES_MAX: usize = 16 << 10;
 
 /// The whole interface.
 pub fn router(app: App) -> Router {
+    router_with(app, Router::new())
+}
+
+/// The whole interface, and routes of another part of the program that see to it themselves who may call.
+pub fn router_with(app: App, others: Router<App>) -> Router {
     let needing = |need: Need, routes: Router<App>| {
         routes.route_layer(from_fn_with_state((app.clone(), need), gate))
     };
@@ -36,6 +41,7 @@ pub fn router(app: App) -> Router {
         .merge(needing(Need::Read, reading()))
         .merge(needing(Need::Operate, operating()))
         .merge(open())
+        .merge(others)
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))

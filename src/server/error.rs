@@ -17,6 +17,20 @@ pub enum StartError {
     /// A setting cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// Settings that the pipeline needs are missing.
+    #[error(
+        "the pipeline needs {}, which {} not set. Nothing was started. Set {} in the environment or in .env; docs/orchestrator.md says where each comes from, and `mathesis orchestrate register` makes the webhook and prints its secret",
+        .0.join(", "),
+        if .0.len() == 1 { "is" } else { "are" },
+        if .0.len() == 1 { "it" } else { "them" }
+    )]
+    PipelineSettings(Vec<&'static str>),
+    /// There is no pipeline to run, or several to choose from.
+    #[error("{0}. Nothing was started")]
+    NoPipeline(String),
+    /// A client of a service cannot be set up.
+    #[error("{0} Nothing was started")]
+    PipelineService(#[from] crate::orchestrator::service::ServiceError),
     /// The private PostgreSQL did not start.
     #[error(transparent)]
     Postgres(#[from] PostgresError),

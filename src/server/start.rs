@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::database::{Database, REACH_TIMEOUT, migrate};
 use super::error::StartError;
-use super::{Server, ServerOptions, ring};
+use super::{Server, ServerOptions, orchestrating, ring};
 use crate::claude::{ClaudeApi, ClaudeSettings, HttpClaude};
 use crate::cycle::Event;
 use crate::http;
@@ -35,8 +35,9 @@ const LEASE_SECONDS_MIN: u32 = 1;
 pub(super) async fn start(options: ServerOptions) -> Result<Server, StartError> {
     let definitions = read_workflows(&options.settings).await?;
     let claude = claude(&options)?;
+    let plan = orchestrating::plan(&options, &definitions, &claude)?;
     let database = Database::own(&options.settings, options.purpose).await?;
-    match start_on(&options, definitions, claude, &database).await {
+    match start_on(&options, definitions, claude, plan, &database).await {
         Ok(parts) => Ok(parts.into_server(database)),
         Err(error) => {
             database.stop().await;
@@ -49,6 +50,7 @@ async fn start_on(
     options: &ServerOptions,
     definitions: Vec<Definition>,
     claude: Arc<dyn ClaudeApi>,
+    plan: Option<orchestrating::Plan>,
     database: &Database,
 ) -> Result<Parts, StartError> {
     let settings = &options.settings;
@@ -76,14 +78,27 @@ async fn start_on(
     logger_tasks.spawn(ring(logger.touched(), engine.clone(), stop_logger.clone()));
     let runtime = Runtime::start(engine.clone()).await.inspect_err(|_| stop_logger.cancel())?;
     let stop_http = CancellationToken::new();
+    let orchestrating = plan.and_then(|plan| plan.start(&runtime, &logger));
+    let hook = orchestrating.as_ref().map(orchestrating::Orchestrating::routes);
     let app = http::App::new(
         engine,
         runtime.assigner().clone(),
         logger.clone(),
         http::HttpSettings { open },
     );
-    let http = tokio::spawn(http::serve(listener, http::router(app), stop_http.clone()));
-    Ok(Parts { address, open, runtime, logger, logger_tasks, stop_logger, http, stop_http })
+    let routes = http::router_with(app, hook.unwrap_or_default());
+    let http = tokio::spawn(http::serve(listener, routes, stop_http.clone()));
+    Ok(Parts {
+        address,
+        open,
+        runtime,
+        orchestrating,
+        logger,
+        logger_tasks,
+        stop_logger,
+        http,
+        stop_http,
+    })
 }
 
 /// A server but for its database.
@@ -91,6 +106,7 @@ struct Parts {
     address: SocketAddr,
     open: bool,
     runtime: Runtime,
+    orchestrating: Option<orchestrating::Orchestrating>,
     logger: TaskLogger,
     logger_tasks: TaskTracker,
     stop_logger: CancellationToken,
@@ -104,6 +120,7 @@ impl Parts {
             address: self.address,
             open: self.open,
             runtime: self.runtime,
+            orchestrating: self.orchestrating,
             logger: self.logger,
             logger_tasks: self.logger_tasks,
             stop_logger: self.stop_logger,

@@ -23,7 +23,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const ALL: [Setting; 19] = [
+pub const ALL: [Setting; 24] = [
     setting(
         "DATABASE_URL",
         "--database-url",
@@ -83,6 +83,26 @@ pub const ALL: [Setting; 19] = [
         "",
         "`https://api.anthropic.com`",
         "Where Claude is, without the path.",
+    ),
+    setting("CLICKUP_API_TOKEN", "", "none", "ClickUp's token, for `mathesis orchestrate`."),
+    setting(
+        "CLICKUP_BASE_URL",
+        "",
+        "`https://api.clickup.com`",
+        "Where ClickUp is, without the path.",
+    ),
+    setting(
+        "CLICKUP_WEBHOOK_SECRET",
+        "",
+        "none",
+        "What ClickUp signs its deliveries with, for `mathesis orchestrate`; `mathesis orchestrate register` prints it.",
+    ),
+    setting("WAVESPEED_API_KEY", "", "none", "The key for WaveSpeed, for `mathesis orchestrate`."),
+    setting(
+        "WAVESPEED_BASE_URL",
+        "",
+        "`https://api.wavespeed.ai`",
+        "Where WaveSpeed is, without the path.",
     ),
     setting(
         "MATHESIS_LOG",

@@ -19,6 +19,7 @@ mod run;
 mod writer;
 
 pub use body::{EVENTS_MAX, parse_body};
+pub use check::{ID_CHARS_MAX, PROMPT_BYTES_MAX};
 pub use error::{BodyError, EventError};
 pub use event::{
     Completed, Enhancement, EventBody, EventType, Failure, Fault, Feedback, Generation, Judge,

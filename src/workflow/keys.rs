@@ -11,13 +11,13 @@ use crate::workflow::placeholders;
 use crate::workflow::schedule::CronExpression;
 
 /// Tokens that one answer may take at most, since answers are not streamed: a longer one would outlive the connection.
-const ANSWER_TOKENS_MAX: i64 = 21_333;
+pub(crate) const ANSWER_TOKENS_MAX: i64 = 21_333;
 
 /// What a text must be: `None` if it is right, else what is wrong and what would be right.
-type TextCheck = fn(&str) -> Option<String>;
+pub(crate) type TextCheck = fn(&str) -> Option<String>;
 
 /// What a key's value must be.
-pub(super) enum Rule {
+pub(crate) enum Rule {
     /// A whole number within these bounds, both included.
     Integer(i64, i64),
     /// `true` or `false`.
@@ -31,12 +31,12 @@ pub(super) enum Rule {
 }
 
 /// One key and its rule.
-pub(super) struct Key {
-    pub(super) path: &'static str,
-    pub(super) rule: Rule,
+pub(crate) struct Key {
+    pub(crate) path: &'static str,
+    pub(crate) rule: Rule,
 }
 
-/// Every key but `name` and `models`, which `validate` reads itself because they are required.
+/// Every key of `workflow.toml` but `name` and `models`, which `validate` reads itself because they are required.
 pub(super) const KEYS: &[Key] = &[
     key("description", Rule::Text(description)),
     key("timezone", Rule::Text(timezone)),
@@ -76,13 +76,13 @@ pub(super) const KEYS: &[Key] = &[
     key("documents.frozen_sections", Rule::TextList(heading)),
 ];
 
-const fn key(path: &'static str, rule: Rule) -> Key {
+pub(crate) const fn key(path: &'static str, rule: Rule) -> Key {
     Key { path, rule }
 }
 
 impl Rule {
     /// What is wrong with a value, and what would be right; `None` if nothing is.
-    pub(super) fn problem_with(&self, value: &Value) -> Option<String> {
+    pub(crate) fn problem_with(&self, value: &Value) -> Option<String> {
         match (self, value) {
             (Self::Integer(min, max), Value::Integer(number)) if (min..=max).contains(&number) => {
                 None
@@ -104,31 +104,31 @@ impl Rule {
 }
 
 /// The keys of a section; empty if there is no such section.
-pub(super) fn keys_of_section(section: &str) -> Vec<&'static str> {
-    KEYS.iter()
+pub(crate) fn keys_of_section(keys: &[Key], section: &str) -> Vec<&'static str> {
+    keys.iter()
         .filter_map(|key| key.path.split_once('.'))
         .filter(|(own, _)| *own == section)
         .map(|(_, leaf)| leaf)
         .collect()
 }
 
-/// Keys that stand outside any section, and the sections' own names.
-pub(super) fn keys_of_top() -> impl Iterator<Item = &'static str> {
+/// Keys that stand outside any section, and the sections' own names; `own` are those that the table does not hold.
+pub(crate) fn keys_of_top(keys: &[Key], own: &[&'static str]) -> Vec<&'static str> {
     let mut names: Vec<_> =
-        KEYS.iter().map(|key| key.path.split('.').next().unwrap_or(key.path)).collect();
+        keys.iter().map(|key| key.path.split('.').next().unwrap_or(key.path)).collect();
     names.dedup();
-    ["name", "models"].into_iter().chain(names)
+    own.iter().copied().chain(names).collect()
 }
 
 /// That there is no such key, and which was meant.
-pub(super) fn unknown(noun: &str, word: &str, known: &[&str]) -> String {
+pub(crate) fn unknown(keys: &[Key], noun: &str, word: &str, known: &[&str]) -> String {
     if let Some(near) = nearest(word, known) {
         return format!("is no {noun} that Mathesis knows; did you mean {near:?}?");
     }
     // The right key under the wrong heading is the commonest slip after a misspelling.
-    let leaves: Vec<_> = KEYS.iter().filter_map(|key| key.path.rsplit('.').next()).collect();
+    let leaves: Vec<_> = keys.iter().filter_map(|key| key.path.rsplit('.').next()).collect();
     let elsewhere = nearest(word, &leaves)
-        .and_then(|leaf| KEYS.iter().find(|key| key.path.rsplit('.').next() == Some(leaf)))
+        .and_then(|leaf| keys.iter().find(|key| key.path.rsplit('.').next() == Some(leaf)))
         .filter(|key| !known.contains(&key.path));
     match elsewhere.map(|key| key.path.rsplit_once('.').unwrap_or(("", key.path))) {
         Some(("", leaf)) => {
@@ -222,7 +222,7 @@ fn approval_ask(text: &str) -> Option<String> {
     (!good).then(|| "must be \"none\", \"before_test\" or \"before_apply\"".to_owned())
 }
 
-fn claude_model(text: &str) -> Option<String> {
+pub(crate) fn claude_model(text: &str) -> Option<String> {
     let good = (1..=100).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic());
     (!good).then(|| "must be the name of a Claude model, such as \"claude-opus-5-5\"".to_owned())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::workflow::definition::{Definition, Prompts};
 use crate::workflow::error::{DefinitionError, DefinitionErrors};
+use crate::workflow::keys::KEYS;
 use crate::workflow::template;
 use crate::workflow::together::enhancement_problems;
 use crate::workflow::validate::Sheet;
@@ -105,7 +106,7 @@ fn check_keys(
     errors: &mut Vec<DefinitionError>,
 ) -> Option<Definition> {
     let file = dir.join(DEFINITION_FILE);
-    match Sheet::parse(&file, text) {
+    match Sheet::parse(&file, text, KEYS) {
         Ok((sheet, table)) => {
             let (definition, mut found) = sheet.check(table, &folder_name(dir), prompts);
             found.sort_by_key(|error| error.line);
@@ -145,8 +146,8 @@ fn read_prompts(dir: &Path, errors: &mut Vec<DefinitionError>) -> Option<Prompts
     })
 }
 
-/// Reads a text. A byte order mark goes and line ends become LF, so that a checkout elsewhere has the same content hash.
-fn read(file: &Path, errors: &mut Vec<DefinitionError>) -> Option<String> {
+/// Reads a text and notes why it cannot be read. A byte order mark goes and line ends become LF, so that a checkout elsewhere has the same content hash.
+pub(crate) fn read(file: &Path, errors: &mut Vec<DefinitionError>) -> Option<String> {
     let problem = match fs::read(file) {
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => return Some(text.trim_start_matches('\u{feff}').replace("\r\n", "\n")),

@@ -13,7 +13,7 @@ pub mod definition;
 mod describe;
 pub mod error;
 mod filters;
-mod keys;
+pub(crate) mod keys;
 pub mod load;
 pub mod names;
 mod placeholders;
@@ -22,7 +22,7 @@ pub mod scaffold;
 pub mod schedule;
 pub mod template;
 mod together;
-mod validate;
+pub(crate) mod validate;
 
 #[cfg(test)]
 mod error_tests;

@@ -12,26 +12,28 @@ use toml::{Spanned, Table, Value};
 
 use crate::workflow::definition::{Definition, Prompts};
 use crate::workflow::error::DefinitionError;
-use crate::workflow::keys::{KEYS, keys_of_section, keys_of_top, unknown};
+use crate::workflow::keys::{Key, keys_of_section, keys_of_top, unknown};
 use crate::workflow::names::{InvalidName, ModelName, NAME_RULE, WorkflowName};
 use crate::workflow::together::broken_rules;
 
-/// A `workflow.toml` that is being checked.
-pub(super) struct Sheet<'a> {
+/// A file of keys that is being checked.
+pub(crate) struct Sheet<'a> {
     file: &'a Path,
     text: &'a str,
     spans: Spanned<DeTable<'a>>,
+    keys: &'static [Key],
     errors: Vec<DefinitionError>,
 }
 
 impl<'a> Sheet<'a> {
     /// Parses the file; the errors are those of TOML's syntax.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         file: &'a Path,
         text: &'a str,
+        keys: &'static [Key],
     ) -> Result<(Self, Table), Vec<DefinitionError>> {
         let (spans, problems) = DeTable::parse_recoverable(text);
-        let sheet = Self { file, text, spans, errors: Vec::new() };
+        let sheet = Self { file, text, spans, keys, errors: Vec::new() };
         let mut errors: Vec<_> =
             problems.iter().map(|problem| sheet.syntax_error(problem)).collect();
         match text.parse::<Table>() {
@@ -51,12 +53,19 @@ impl<'a> Sheet<'a> {
     ) -> (Option<Definition>, Vec<DefinitionError>) {
         self.check_name(&mut table, folder_name);
         self.check_models(&mut table);
-        self.check_keys(&mut table);
+        self.check_keys(&mut table, &["name", "models"]);
         let definition = self.build(&table, prompts);
         if let Some(definition) = &definition {
             self.check_together(definition);
         }
         (definition, self.errors)
+    }
+
+    /// Everything that was found wrong, in the order of the file.
+    pub(crate) fn into_errors(self) -> Vec<DefinitionError> {
+        let mut errors = self.errors;
+        errors.sort_by_key(|error| error.line);
+        errors
     }
 
     fn check_name(&mut self, table: &mut Table, folder_name: &str) {
@@ -129,7 +138,7 @@ impl<'a> Sheet<'a> {
             self.refuse(
                 &["models", &position, key],
                 None,
-                unknown("key of a model", key, &["name"]),
+                unknown(self.keys, "key of a model", key, &["name"]),
             );
         }
         let path = ["models", &position, "name"];
@@ -156,19 +165,21 @@ impl<'a> Sheet<'a> {
         self.errors.len() == before
     }
 
-    fn check_keys(&mut self, table: &mut Table) {
+    /// Checks every key by the table, and takes out what is wrong; `own` are those that the caller checks itself.
+    pub(crate) fn check_keys(&mut self, table: &mut Table, own: &[&'static str]) {
+        let keys = self.keys;
         table.retain(|key, value| {
-            if matches!(key, "name" | "models") {
+            if own.contains(&key) {
                 return true;
             }
-            if let Some(known) = KEYS.iter().find(|known| known.path == key) {
+            if let Some(known) = keys.iter().find(|known| known.path == key) {
                 let problem = known.rule.problem_with(value);
                 return self.keep_if_good(&[key], value, problem);
             }
-            let section_keys = keys_of_section(key);
+            let section_keys = keys_of_section(keys, key);
             if section_keys.is_empty() {
-                let known: Vec<_> = keys_of_top().collect();
-                self.refuse(&[key], None, unknown("key", key, &known));
+                let known = keys_of_top(keys, own);
+                self.refuse(&[key], None, unknown(keys, "key", key, &known));
                 return false;
             }
             let Some(section) = value.as_table_mut() else {
@@ -179,8 +190,8 @@ impl<'a> Sheet<'a> {
             };
             section.retain(|inner, value| {
                 let path = format!("{key}.{inner}");
-                let Some(known) = KEYS.iter().find(|known| known.path == path) else {
-                    self.refuse(&[key, inner], None, unknown("key", inner, &section_keys));
+                let Some(known) = keys.iter().find(|known| known.path == path) else {
+                    self.refuse(&[key, inner], None, unknown(keys, "key", inner, &section_keys));
                     return false;
                 };
                 let problem = known.rule.problem_with(value);
@@ -190,7 +201,13 @@ impl<'a> Sheet<'a> {
         });
     }
 
-    fn keep_if_good(&mut self, path: &[&str], value: &Value, problem: Option<String>) -> bool {
+    /// Notes a problem, if there is one; true when there is none.
+    pub(crate) fn keep_if_good(
+        &mut self,
+        path: &[&str],
+        value: &Value,
+        problem: Option<String>,
+    ) -> bool {
         match problem {
             None => true,
             Some(problem) => {
@@ -231,7 +248,8 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    fn refuse(&mut self, path: &[&str], value: Option<&Value>, problem: String) {
+    /// Notes what is wrong with the key at a path.
+    pub(crate) fn refuse(&mut self, path: &[&str], value: Option<&Value>, problem: String) {
         self.errors.push(DefinitionError {
             file: self.file.to_owned(),
             line: self.line_of(path),

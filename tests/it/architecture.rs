@@ -88,6 +88,7 @@ fn sql_is_written_in_the_store_only() {
         "effects",
         "experiment",
         "http",
+        "orchestrator",
         "postgres",
         "research",
         "runtime",
@@ -113,7 +114,7 @@ fn modules_depend_in_one_direction() {
         &["workflow", "research"],
         &["store", "claude"],
         &["effects", "runtime", "task_log"],
-        &["http", "cli", "server", "demo", "dashboard"],
+        &["http", "cli", "server", "demo", "dashboard", "orchestrator"],
     ];
     // The log's types are what the store writes and the windows are what a prompt shows, so these
     // two look up by one layer, for types alone.
@@ -136,7 +137,7 @@ fn modules_depend_in_one_direction() {
 
 #[test]
 fn a_cycle_is_changed_by_advance_alone() {
-    for folder in ["effects", "http", "cli", "dashboard", "demo", "server"] {
+    for folder in ["effects", "http", "cli", "dashboard", "demo", "server", "orchestrator"] {
         for (path, code) in code_of(folder) {
             assert!(
                 !code.contains("cycles::checkpoint") && !code.contains("cycle::step"),

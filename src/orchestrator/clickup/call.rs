@@ -77,18 +77,16 @@ impl ClickUp {
         &self,
         call: &Call<'_>,
     ) -> Result<T, ServiceError> {
+        let repeats = ExponentialBuilder::default().with_jitter().with_max_times(REPEATS_MAX);
+        (|| self.attempt(call)).retry(repeats).sleep(self.sleeper()).when(worth_repeating).await
+    }
+
+    fn sleeper(&self) -> impl backon::Sleeper<Sleep: Send> + use<> {
         let clock = Arc::clone(&self.inner.clock);
-        let sleep = move |wait| {
+        move |wait| {
             let clock = Arc::clone(&clock);
             async move { clock.sleep(wait).await }
-        };
-        let repeats = ExponentialBuilder::default().with_jitter().with_max_times(REPEATS_MAX);
-        // What may be made later may be made now: a call that is not repeatable never says so unless nothing was done.
-        let worth_it = |error: &ServiceError| {
-            matches!(error.next, Next::Later { after }
-                if after.is_none_or(|after| after <= WAIT_MAX))
-        };
-        (|| self.attempt(call)).retry(repeats).sleep(sleep).when(worth_it).await
+        }
     }
 
     async fn attempt<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, ServiceError> {
@@ -185,4 +183,9 @@ pub(super) fn authorization(token: &str) -> String {
     } else {
         format!("Bearer {token}")
     }
+}
+
+/// What may be made later may be made now: a call that is not repeatable never says so unless nothing was done.
+fn worth_repeating(error: &ServiceError) -> bool {
+    matches!(error.next, Next::Later { after } if after.is_none_or(|after| after <= WAIT_MAX))
 }

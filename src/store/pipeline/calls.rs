@@ -321,3 +321,18 @@ pub async fn of_step(
         })
         .collect()
 }
+
+/// What the calls of a job cost so far, in US dollars.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn cost(pool: &PgPool, workflow_id: i64, job_id: i64) -> Result<Decimal, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT coalesce(sum(cost_usd), 0) AS "cost!" FROM pipeline_calls
+            WHERE workflow_id = $1 AND job_id = $2"#,
+        workflow_id,
+        job_id
+    )
+    .fetch_one(pool)
+    .await?)
+}

@@ -22,7 +22,10 @@ pub struct NewDelivery<'d> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follows {
     /// The task may be ready: a job.
-    Job,
+    Job {
+        /// An open job of the task that waits for this is made due.
+        wakes: &'static str,
+    },
     /// The task was deleted: its picture was not kept.
     Deleted,
     /// Nothing.
@@ -89,9 +92,12 @@ pub async fn accept(
     }
     let accepted = match follows {
         Follows::Nothing => Accepted::Ignored,
-        Follows::Job => {
-            let made =
-                jobs::want(&mut tx, workflow_id, delivery.task_id, Source::Webhook, now).await?;
+        Follows::Job { wakes } => {
+            let task_id = delivery.task_id;
+            let made = jobs::want(&mut tx, workflow_id, task_id, Source::Webhook, now).await?;
+            if made.is_none() {
+                jobs::wake(&mut tx, workflow_id, task_id, wakes, now).await?;
+            }
             if made.is_some() { Accepted::Job } else { Accepted::Open }
         }
         Follows::Deleted => {

@@ -99,6 +99,31 @@ pub async fn want(
     .await?)
 }
 
+/// Makes a task's open job due now if this is what it waits for.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn wake(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    task_id: &str,
+    wait_code: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE pipeline_jobs SET run_after = $4
+          WHERE workflow_id = $1 AND task_id = $2 AND status = 'pending' AND wait_code = $3
+            AND run_after > $4",
+        workflow_id,
+        task_id,
+        wait_code,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Claims the pending job of a workflow that has been due for longest, or none.
 ///
 /// # Errors
