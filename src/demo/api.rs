@@ -1,8 +1,8 @@
-//! The demo as a client of the real interface. It loses nothing while the server is away: every call is made again.
+//! The demo as a client of the real interface. It only reads, and reads again while the server is away.
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -18,10 +18,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ApiError {
     /// The server said no.
-    #[error("{method} {path} was answered {status}: {body}")]
+    #[error("GET {path} was answered {status}: {body}")]
     Refused {
-        /// The method.
-        method: String,
         /// The path.
         path: String,
         /// The status.
@@ -30,10 +28,8 @@ pub(super) enum ApiError {
         body: String,
     },
     /// Nobody answered.
-    #[error("{method} {path} had no answer for {} s: {cause}", PATIENCE.as_secs())]
+    #[error("GET {path} had no answer for {} s: {cause}", PATIENCE.as_secs())]
     NoAnswer {
-        /// The method.
-        method: String,
         /// The path.
         path: String,
         /// The last failure.
@@ -80,42 +76,23 @@ impl Api {
 
     /// Reads something of the workflow; `path` begins behind the workflow's name.
     pub(super) async fn workflow(&self, path: &str) -> Result<Value, ApiError> {
-        self.call(Method::GET, &format!("/v1/workflows/{WORKFLOW}{path}"), None).await
+        self.call(&format!("/v1/workflows/{WORKFLOW}{path}")).await
     }
 
     /// Everything that the dashboard shows.
     pub(super) async fn analytics(&self) -> Result<Value, ApiError> {
-        self.call(Method::GET, "/analytics", None).await
+        self.call("/analytics").await
     }
 
-    /// Asks for a task's version, with its texts.
-    pub(super) async fn assign(&self, task: &str, model: &str) -> Result<Value, ApiError> {
-        let path =
-            format!("/v1/workflows/{WORKFLOW}/tasks/{task}/assignments/{model}?content=true");
-        self.call(Method::PUT, &path, None).await
-    }
-
-    /// Logs events.
-    pub(super) async fn log(&self, events: &[Value]) -> Result<Value, ApiError> {
-        let path = format!("/v1/workflows/{WORKFLOW}/events");
-        self.call(Method::POST, &path, Some(&Value::from(events))).await
-    }
-
-    /// One call, made again for as long as the server is away. All of them may be repeated.
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, ApiError> {
+    /// One call, made again for as long as the server is away.
+    async fn call(&self, path: &str) -> Result<Value, ApiError> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
-            let cause = match self.once(&method, path, body).await {
+            let cause = match self.once(path).await {
                 Ok((status, answer)) if status.is_success() => return Ok(answer),
                 Ok((status, answer)) if is_final(status) => {
                     return Err(ApiError::Refused {
-                        method: method.to_string(),
                         path: path.to_owned(),
                         status: status.as_u16(),
                         body: answer.to_string(),
@@ -125,31 +102,16 @@ impl Api {
                 Err(error) => error.to_string(),
             };
             if Instant::now() >= deadline {
-                return Err(ApiError::NoAnswer {
-                    method: method.to_string(),
-                    path: path.to_owned(),
-                    cause,
-                });
+                return Err(ApiError::NoAnswer { path: path.to_owned(), cause });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    async fn once(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<(StatusCode, Value), reqwest::Error> {
-        let mut request = self
-            .client
-            .request(method.clone(), format!("{}{path}", self.base))
-            .header("accept", "application/json");
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await?;
+    async fn once(&self, path: &str) -> Result<(StatusCode, Value), reqwest::Error> {
+        let request = self.client.get(format!("{}{path}", self.base));
+        let answer = request.header("accept", "application/json").send().await?;
         let status = answer.status();
         let text = answer.text().await?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))

@@ -1,4 +1,4 @@
-//! The demo's server process: the real `serve`, that dies with the demo, however the demo dies.
+//! The demo's server process: the real `orchestrate`, that dies with the demo, however the demo dies.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -41,6 +41,32 @@ impl Launch {
         self.home.join("server.log")
     }
 
+    /// The whole task log, one task a line, as `mathesis export` writes it. Blocks for a moment.
+    ///
+    /// # Errors
+    /// Those of running a program, and its own words when it fails.
+    pub(super) fn export(&self) -> io::Result<String> {
+        let mut command = Command::new(&self.program);
+        command.arg("export");
+        self.settle(&mut command);
+        let done = command.stdin(Stdio::null()).output()?;
+        if !done.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned()));
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
+    /// Gives a program the demo's environment and nothing else, in the demo's folder.
+    fn settle(&self, command: &mut Command) {
+        command.env_clear().current_dir(&self.home);
+        for name in ENVIRONMENT_KEPT {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+    }
+
     fn command(&self) -> io::Result<Command> {
         let mut command = Command::new(&self.program);
         if cfg!(target_os = "linux") {
@@ -48,16 +74,10 @@ impl Launch {
             command.arg(shim::MARK).arg(std::process::id().to_string()).args(["-", "-"]);
             command.arg(&self.program);
         }
-        command.arg("serve").arg("--port").arg(self.port.to_string()).env_clear();
-        for name in ENVIRONMENT_KEPT {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
+        command.arg("orchestrate").arg("--port").arg(self.port.to_string());
+        self.settle(&mut command);
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         command
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(&self.home)
             // Ctrl-C is for the demo alone, which then stops the server in its own time.
             .process_group(0)
             .stdin(Stdio::null())

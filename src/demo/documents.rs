@@ -1,5 +1,5 @@
-//! The documents that the demo starts with: the shipped workflow's, with poorer texts of its own, so that there is
-//! something to learn.
+//! The documents that the demo starts with: the shipped workflow's, with a pipeline at the pace of stand-ins and poorer
+//! texts of its own, so that there is something to learn.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ pub(crate) const WORKFLOW: &str = "image-editing";
 /// Where the workflow keeps its models' folders, relative to the home.
 pub(crate) const CONFIG_FOLDER: &str = "config/deep_research";
 
-const WORKFLOW_FILES: [(&str, &str); 6] = [
+const WORKFLOW_FILES: [(&str, &str); 13] = [
     ("workflow.toml", include_str!("../../workflows/image-editing/workflow.toml")),
     (
         "prompts/analysis.system.md",
@@ -29,6 +29,31 @@ const WORKFLOW_FILES: [(&str, &str); 6] = [
     (
         "prompts/generation.user.md",
         include_str!("../../workflows/image-editing/prompts/generation.user.md"),
+    ),
+    ("orchestrator.toml", include_str!("orchestrator.toml")),
+    (
+        "prompts/enhancement.user.md",
+        include_str!("../../workflows/image-editing/prompts/enhancement.user.md"),
+    ),
+    (
+        "prompts/validation.system.md",
+        include_str!("../../workflows/image-editing/prompts/validation.system.md"),
+    ),
+    (
+        "prompts/validation.user.md",
+        include_str!("../../workflows/image-editing/prompts/validation.user.md"),
+    ),
+    (
+        "prompts/comment.winner.md",
+        include_str!("../../workflows/image-editing/prompts/comment.winner.md"),
+    ),
+    (
+        "prompts/comment.no_winner.md",
+        include_str!("../../workflows/image-editing/prompts/comment.no_winner.md"),
+    ),
+    (
+        "prompts/comment.failed.md",
+        include_str!("../../workflows/image-editing/prompts/comment.failed.md"),
     ),
     (
         "prompts/enhancement.md",

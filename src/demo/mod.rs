@@ -1,19 +1,18 @@
 //! `mathesis demo`: the whole product at work in about a minute, with nothing scripted about the result.
 //!
-//! Real: the server (this program as a child process), PostgreSQL, the HTTP interface, the deck, the gate, the files,
-//! a kill -9 in the middle of a test. Stood in for: Claude (`responder`), and a pipeline whose scores follow from the
-//! words of the documents (`world`, `pipeline`). Everything lives in a temporary folder and goes with it.
+//! Real: the server with the pipeline in it (`mathesis orchestrate` as a child process), PostgreSQL, the deck, the gate,
+//! the files, a kill -9 in the middle of a test. Stood in for: Claude, WaveSpeed and ClickUp (`crate::stand_in`), with a
+//! world behind them in which scores follow from the words of the documents. Every task goes the whole way, from the
+//! webhook to the picture at the task. Everything lives in a temporary folder and goes with it.
 
 mod api;
 mod child;
 pub(crate) mod documents;
-mod pipeline;
+mod feeder;
+mod ledger;
 mod report;
-mod responder;
 mod show;
 mod stage;
-mod tasks;
-mod world;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,7 +40,7 @@ enum DemoError {
     Home(std::io::Error),
     #[error(transparent)]
     Postgres(#[from] crate::postgres::PostgresError),
-    #[error("the Claude stand-in could not listen: {0}")]
+    #[error("a stand-in could not listen: {0}")]
     StandIn(std::io::Error),
     #[error("the server could not be started: {0}")]
     Server(std::io::Error),
@@ -49,12 +48,14 @@ enum DemoError {
     NotReady(String),
     #[error(transparent)]
     Api(#[from] api::ApiError),
-    #[error("the pipeline ended: {0}")]
-    Pipeline(String),
-    #[error(
-        "the server counts other completed tasks than the pipeline finished; none may be lost or counted twice"
-    )]
-    Lost,
+    #[error("no further task could be made: {0}")]
+    Feeder(String),
+    #[error("the task log could not be read: {0}")]
+    Export(std::io::Error),
+    #[error("the restart changed something: {0}")]
+    Changed(String),
+    #[error("the records do not agree: {0}")]
+    Disagree(String),
     #[error("the pipeline did not finish its last tasks in {0} s")]
     Unfinished(u64),
     #[error("the cycle is held: {0}")]
@@ -78,7 +79,7 @@ pub async fn run(options: Options) -> u8 {
         }
     };
     let set_up = tokio::select! {
-        set_up = Stage::set_up(options.port) => set_up,
+        set_up = Stage::set_up(options.port, seed) => set_up,
         () = interrupted() => return INTERRUPTED,
     };
     let stage = match set_up {
@@ -125,7 +126,7 @@ fn seed() -> Result<u64, String> {
 }
 
 /// Ctrl-C or SIGTERM. A machine that cannot listen for them ends the demo by other means.
-pub(crate) async fn interrupted() {
+async fn interrupted() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut terminated) => {

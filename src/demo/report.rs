@@ -1,5 +1,4 @@
-//! What the demo says, in lines. Every figure comes from the server's answers, but for the means, which are those of
-//! the scores that the pipeline sent.
+//! What the demo says, in lines. Every figure comes from the server's answers, its task log, or the stand-ins' records.
 
 use std::fs;
 use std::path::Path;
@@ -11,9 +10,10 @@ use serde_json::Value;
 use super::DemoError;
 use super::api::find;
 use super::documents::{self, CONFIG_FOLDER};
-use super::pipeline::{Ledger, Tally};
+use super::feeder::Board;
+use super::ledger::{Bill, Ledger, Tally};
 use super::stage::Stage;
-use super::world::Model;
+use crate::stand_in::world::Model;
 
 /// What to say when a cycle enters a state.
 ///
@@ -188,7 +188,16 @@ pub(super) fn deck_counts(status: &Value) -> String {
         .join("; ")
 }
 
-/// The means of a cycle's versions, over every first score that the pipeline sent for them.
+/// Slots of a running test that tasks hold, over all models.
+pub(super) fn slots_dealt(status: &Value) -> u64 {
+    let arms = ["control", "candidate"];
+    let of_model = |model: &Value| -> u64 {
+        arms.iter().filter_map(|arm| model["dealt"][*arm].as_u64()).sum()
+    };
+    rows(status, "models").iter().map(of_model).sum()
+}
+
+/// The means of a cycle's versions, over every first score that the log has for them.
 pub(super) fn means(status: &Value, ledger: &Ledger) -> Vec<String> {
     Model::ALL
         .iter()
@@ -213,20 +222,22 @@ fn shown(tally: Tally) -> String {
     }
 }
 
-/// What was learnt, what it cost, and where to look.
+/// What was learnt, what became of every task, what it cost, and where to look.
 ///
 /// # Errors
-/// [`DemoError::Api`], and [`DemoError::Lost`] if the server counts other tasks than the pipeline.
-pub(super) async fn end(stage: &Stage, ledger: &Ledger, took: Duration) -> Result<(), DemoError> {
+/// [`DemoError::Api`], and [`DemoError::Disagree`] if the records of the server and the services do not agree.
+pub(super) async fn end(stage: &Stage, took: Duration) -> Result<(), DemoError> {
     let status = stage.api().workflow("/cycle").await?;
     let analytics = stage.api().analytics().await?;
-    println!("\nWhat was learnt, in {:.0} s and {} tasks", took.as_secs_f64(), ledger.finished());
+    let ledger = stage.ledger().await?;
+    let board = Board::of(&stage.services().clickup.tasks());
+    println!("\nWhat was learnt, in {:.0} s and {} tasks", took.as_secs_f64(), board.finished());
     for model in Model::ALL {
         let entry =
             rows(&status, "models").iter().find(|entry| text(entry, "model") == model.name());
         let active = entry.and_then(|entry| entry["active_version"].as_i64()).unwrap_or(1);
         println!(
-            "  {}: version {active} serves. Mean first score {} with version 1, {} with version {active}.",
+            "  {}: version {active} serves. Mean first score before {} with version 1, after {} with version {active}.",
             model.name(),
             shown(ledger.tally(model, 1)),
             shown(ledger.tally(model, active))
@@ -237,23 +248,69 @@ pub(super) async fn end(stage: &Stage, ledger: &Ledger, took: Duration) -> Resul
             println!("    {line}");
         }
     }
+    println!("\nWhat became of the tasks");
+    let told = stage.services().clickup.delivered();
+    let told = told.iter().filter(|told| told.event == "taskCreated" && told.is_taken()).count();
+    let bill = ledger.compare(&stage.services().wavespeed.billed());
+    let completed = find(&analytics, "tasks").and_then(|tasks| tasks["completed"].as_u64());
+    for line in accounts(board, told, bill, completed) {
+        println!("  {line}");
+    }
     let cost = find(&analytics, "cost").cloned().unwrap_or_default();
     let spent = text(&cost, "spent_usd").parse::<Decimal>().unwrap_or_default().round_dp(2);
     println!(
-        "  Claude: {} calls, {spent} US dollars as recorded, at list prices; the stand-in takes none.",
-        stage.claude_calls(),
+        "  Claude: {} calls for tasks and learning. Learning cost {spent} US dollars at list prices; the stand-ins take none.",
+        stage.services().claude.calls(),
     );
-    let completed = find(&analytics, "tasks").and_then(|tasks| tasks["completed"].as_u64());
-    println!(
-        "  The pipeline finished {} tasks; the server has {} of them as completed.",
-        ledger.finished(),
-        completed.map_or("an unknown number".to_owned(), |completed| completed.to_string())
-    );
-    if completed != Some(u64::from(ledger.finished())) {
-        return Err(DemoError::Lost);
+    let wrong = disagreements(board, bill, completed);
+    if !wrong.is_empty() {
+        return Err(DemoError::Disagree(wrong.join("; ")));
     }
     println!("\nDashboard       {}/analytics", stage.api().base());
     Ok(())
+}
+
+/// What the board, the bill and the log say.
+fn accounts(board: Board, told: usize, bill: Bill, completed: Option<u64>) -> Vec<String> {
+    let mut lines = vec![
+        format!(
+            "ClickUp: {} tasks were put on the board, {told} webhooks of a new task were taken.",
+            board.created
+        ),
+        format!(
+            "         {} have their picture, {} were left to a person with the reason, {} are lost, {} have two pictures.",
+            board.with_picture,
+            board.for_a_person,
+            board.under_way(),
+            board.twice
+        ),
+        format!("WaveSpeed: {} pictures on the bill, each asked for once.", bill.billed),
+    ];
+    if bill.unlogged > 0 {
+        lines.push(format!(
+            "         The killed server did not hear of {} of them; the log says so, and none was asked for again.",
+            bill.unlogged
+        ));
+    }
+    let completed = completed.map_or("an unknown number".to_owned(), |count| count.to_string());
+    lines.push(format!("Mathesis: {completed} tasks completed in the task log."));
+    lines
+}
+
+/// What must agree and does not.
+fn disagreements(board: Board, bill: Bill, completed: Option<u64>) -> Vec<String> {
+    let all_logged =
+        completed.and_then(|count| usize::try_from(count).ok()) == Some(board.finished());
+    [
+        (board.under_way() > 0, "tasks are lost"),
+        (board.twice > 0, "tasks have two pictures"),
+        (!bill.is_sound, "pictures were billed that no attempt stands for"),
+        (!all_logged, "the log counts other completed tasks than the board"),
+    ]
+    .iter()
+    .filter(|(is_wrong, _)| *is_wrong)
+    .map(|(_, words)| (*words).to_owned())
+    .collect()
 }
 
 /// The lines of a document that went and came, marked as a diff marks them.
@@ -291,6 +348,23 @@ mod tests {
         let lines = files(&analytics, Path::new("/tmp/home"), 1);
         insta::assert_snapshot!(lines.join("\n").trim(), @"config/deep_research/nano-banana: version 2 is in place of 1; backup config/deep_research/nano-banana/backup_20261122_101500");
         assert!(files(&analytics, Path::new("/tmp/home"), 2).is_empty());
+    }
+
+    #[test]
+    fn the_accounts_say_what_became_of_every_task() {
+        let board = Board { created: 9, with_picture: 7, for_a_person: 2, twice: 0 };
+        let bill = Bill { billed: 20, unlogged: 1, is_sound: true };
+        insta::assert_snapshot!(accounts(board, 9, bill, Some(9)).join("\n"), @r"
+        ClickUp: 9 tasks were put on the board, 9 webhooks of a new task were taken.
+                 7 have their picture, 2 were left to a person with the reason, 0 are lost, 0 have two pictures.
+        WaveSpeed: 20 pictures on the bill, each asked for once.
+                 The killed server did not hear of 1 of them; the log says so, and none was asked for again.
+        Mathesis: 9 tasks completed in the task log.
+        ");
+        assert!(disagreements(board, bill, Some(9)).is_empty());
+        let wrong = Board { created: 10, twice: 1, ..board };
+        let unsound = Bill { is_sound: false, ..bill };
+        assert_eq!(disagreements(wrong, unsound, Some(8)).len(), 4);
     }
 
     #[test]

@@ -10,9 +10,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::DemoError;
-use super::pipeline::{self, Held, Ledger, Pace};
+use super::feeder::{self, Board, Pace};
 use super::report;
 use super::stage::Stage;
+use crate::stand_in::world::Model;
 
 const POLL: Duration = Duration::from_millis(40);
 /// After so many cycles the demo ends if it has seen what it wants to show.
@@ -23,9 +24,11 @@ const TIME_MAX: Duration = Duration::from_secs(300);
 /// How long a hold may stand before the demo gives up; one that lifts itself is no failure.
 const HOLD_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the last tasks may take.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(30);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(90);
+/// Among so many of the newest tasks are all that hold a slot.
+const NEWEST: usize = 50;
 /// The server is killed when so many of a test's 40 slots are held: neither at its start nor at its end.
-const KILL_AT_HELD: std::ops::Range<usize> = 20..36;
+const KILL_AT_HELD: std::ops::Range<u64> = 20..36;
 
 /// What the demo has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,12 +60,11 @@ impl Seen {
 /// The demo at work.
 pub(super) struct Show {
     stage: Stage,
-    ledger: Arc<Ledger>,
     seed: u64,
     seen: Seen,
     bar: ProgressBar,
     pace: watch::Sender<Pace>,
-    pipeline: Option<JoinHandle<()>>,
+    feeder: Option<JoinHandle<Result<(), String>>>,
     began: Instant,
 }
 
@@ -75,12 +77,11 @@ impl Show {
         }
         Self {
             stage,
-            ledger: Arc::default(),
             seed,
             seen: Seen::default(),
             bar,
             pace: watch::Sender::new(Pace::Full),
-            pipeline: None,
+            feeder: None,
             began: Instant::now(),
         }
     }
@@ -96,46 +97,47 @@ impl Show {
         );
         println!();
         println!(
-            "A simulated pipeline now works through Greek editing tasks with two models. Its scores follow"
+            "People now put Greek editing tasks on the board. For each, the pipeline has Claude write a prompt"
         );
         println!(
-            "from what the models' documents say; Mathesis does not know how, and has to find it out."
+            "for two image models, WaveSpeed draw, Claude judge, and puts the best picture back on the board."
         );
+        println!(
+            "How good the pictures are follows from the models' prompt documents; Mathesis does not know how,"
+        );
+        println!("and has to find it out.");
         self.began = Instant::now();
-        let api = self.stage.api().clone();
-        self.pipeline = Some(tokio::spawn(pipeline::run(
-            api,
-            self.seed,
-            Arc::clone(&self.ledger),
-            self.pace.subscribe(),
-        )));
+        let clickup = Arc::clone(&self.stage.services().clickup);
+        self.feeder = Some(tokio::spawn(feeder::run(clickup, self.seed, self.pace.subscribe())));
         for number in 1..=CYCLES_MAX {
             self.follow(number).await?;
             if number >= CYCLES_MIN && self.seen.is_whole() {
                 break;
             }
         }
-        self.finish_pipeline().await?;
+        self.finish_tasks().await?;
         self.bar.finish_and_clear();
-        report::end(&self.stage, &self.ledger, self.began.elapsed()).await?;
+        report::end(&self.stage, self.began.elapsed()).await?;
         Ok(self.seen)
     }
 
     /// Ends everything that runs.
     pub(super) async fn take_down(mut self) {
-        if let Some(pipeline) = self.pipeline.take() {
-            pipeline.abort();
+        if let Some(feeder) = self.feeder.take() {
+            feeder.abort();
         }
         self.bar.finish_and_clear();
         self.stage.take_down().await;
     }
 
-    /// Lets the tasks in flight come to their end, so that both sides can be compared.
-    async fn finish_pipeline(&mut self) -> Result<(), DemoError> {
+    /// Lets the tasks under way come to their end, so that all records can be compared.
+    async fn finish_tasks(&mut self) -> Result<(), DemoError> {
         self.pace.send_replace(Pace::Stop);
-        if let Some(pipeline) = self.pipeline.take() {
-            let finished = tokio::time::timeout(FINISH_TIMEOUT, pipeline).await;
-            finished.map_err(|_| DemoError::Unfinished(FINISH_TIMEOUT.as_secs()))??;
+        if let Some(feeder) = self.feeder.take() {
+            let finished = tokio::time::timeout(FINISH_TIMEOUT, feeder).await;
+            let finished =
+                finished.map_err(|_| DemoError::Unfinished(FINISH_TIMEOUT.as_secs()))??;
+            finished.map_err(DemoError::Feeder)?;
         }
         self.check_health()
     }
@@ -158,7 +160,11 @@ impl Show {
             told = self.tell(number, &history, told).await?;
             let status = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
             if status["ended_at"].is_string() {
-                self.note_end(&status);
+                // The last step may have been taken between the two looks.
+                let history =
+                    self.stage.api().workflow(&format!("/cycles/{number}/transitions")).await?;
+                self.tell(number, &history, told).await?;
+                self.note_end(&status).await?;
                 return Ok(());
             }
             self.show_progress(&status);
@@ -169,9 +175,6 @@ impl Show {
     }
 
     fn check_health(&self) -> Result<(), DemoError> {
-        if let Some(words) = self.ledger.failure() {
-            return Err(DemoError::Pipeline(words));
-        }
         if let Some(log) = self.stage.server_ended() {
             return Err(DemoError::NotReady(log));
         }
@@ -196,7 +199,7 @@ impl Show {
         Ok(rows.len())
     }
 
-    fn note_end(&mut self, status: &Value) {
+    async fn note_end(&mut self, status: &Value) -> Result<(), DemoError> {
         let ended = |result: &str| {
             let models = status["outcome"].as_array().map(Vec::as_slice).unwrap_or_default();
             models.iter().any(|model| model["result"] == result)
@@ -207,9 +210,10 @@ impl Show {
             Some("rejected") => self.seen.rejected |= ended("rejected"),
             _ => {}
         }
-        for line in report::means(status, &self.ledger) {
+        for line in report::means(status, &self.stage.ledger().await?) {
             self.say(&line);
         }
+        Ok(())
     }
 
     fn show_progress(&self, status: &Value) {
@@ -236,24 +240,28 @@ impl Show {
         };
         self.bar.set_length(length);
         self.bar.set_position(position.min(length));
-        self.bar.set_message(format!("{state}, {} tasks done", self.ledger.finished()));
+        let board = Board::of(&self.stage.services().clickup.tasks());
+        self.bar.set_message(format!("{state}, {} tasks done", board.finished()));
     }
 
-    /// Once, in the middle of a test: kills the server, starts it again, and compares.
+    /// Once, in the middle of a test: kills the server with the pipeline in it, starts it again, and compares.
     async fn maybe_kill(&mut self, number: i64, status: &Value) -> Result<(), DemoError> {
-        let testing = status["state"] == "testing";
-        if self.seen.survived_kill
-            || !testing
-            || !KILL_AT_HELD.contains(&self.ledger.held(number).len())
-        {
+        let in_the_middle = KILL_AT_HELD.contains(&report::slots_dealt(status));
+        if self.seen.survived_kill || status["state"] != "testing" || !in_the_middle {
             return Ok(());
         }
+        let held = self.slots_held(number).await?;
+        // The test went on meanwhile.
         let before = self.stage.api().workflow(&format!("/cycles/{number}")).await?;
-        let held = self.ledger.held(number);
+        if before["state"] != "testing" {
+            return Ok(());
+        }
+        let board = Board::of(&self.stage.services().clickup.tasks());
         self.say(&format!("           before: {}", report::deck_counts(&before)));
         self.say(&format!(
-            "           kill -9 of the server, process {}, in the middle of the test",
+            "           kill -9 of the server, process {}, in the middle of the test, with {} tasks under way",
             self.stage.pid(),
+            board.under_way(),
         ));
         self.stage.kill_server().await?;
         self.stage.start_server().await?;
@@ -263,7 +271,7 @@ impl Show {
         self.say(&format!("           after:  {}", report::deck_counts(&after)));
         self.say(&format!("           asked again: {same} of the {} slots dealt are held by the same task, version and arm", held.len()));
         if same != held.len() {
-            return Err(DemoError::Pipeline(format!(
+            return Err(DemoError::Changed(format!(
                 "{} tasks were told another version or arm after the restart",
                 held.len() - same
             )));
@@ -272,16 +280,45 @@ impl Show {
         Ok(())
     }
 
+    /// What the tasks that hold a slot of that cycle's test were told.
+    async fn slots_held(&self, number: i64) -> Result<Vec<Held>, DemoError> {
+        let tasks = self.stage.services().clickup.tasks();
+        // Newer tasks hold them; older ones only make the search longer.
+        let newest = tasks.iter().rev().take(NEWEST);
+        let asked = newest.flat_map(|task| Model::ALL.map(|model| (task, model.name()))).map(
+            |(task, model)| async move {
+                let told = self.told(&task.id, model).await?;
+                Ok::<_, DemoError>(Held { task: task.id.clone(), model, told })
+            },
+        );
+        let mut held = futures::future::try_join_all(asked).await?;
+        held.retain(|held| held.told["arm"].is_string() && held.told["cycle"] == number);
+        Ok(held)
+    }
+
+    async fn told(&self, task: &str, model: &str) -> Result<Value, DemoError> {
+        // A task's first run is called 1.
+        let path = format!("/tasks/{task}/assignments/{model}?run=1");
+        Ok(self.stage.api().workflow(&path).await?)
+    }
+
     async fn count_same(&self, held: &[Held]) -> Result<usize, DemoError> {
         let mut same = 0;
         for before in held {
-            let path = format!("/tasks/{}/assignments/{}", before.task, before.model);
-            let now = self.stage.api().workflow(&path).await?;
-            same +=
-                usize::from(now["version"] == before.version && now["arm"] == before.arm.as_str());
+            let now = self.told(&before.task, before.model).await?;
+            let kept =
+                ["version", "arm", "cycle"].iter().all(|what| now[*what] == before.told[*what]);
+            same += usize::from(kept);
         }
         Ok(same)
     }
+}
+
+/// A slot of a test, by what its task was told.
+struct Held {
+    task: String,
+    model: &'static str,
+    told: Value,
 }
 
 /// Gives up on a hold that does not lift itself.

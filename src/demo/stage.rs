@@ -1,7 +1,10 @@
-//! What the demo stands on: a home, a PostgreSQL, a Claude stand-in and the real server, brought up and taken down.
+//! What the demo stands on: a home, a PostgreSQL, the three stand-ins and the real server with the pipeline in it,
+//! brought up and taken down.
 
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -12,13 +15,17 @@ use super::DemoError;
 use super::api::Api;
 use super::child::{Launch, ServerProcess, last_lines};
 use super::documents;
-use super::responder::DemoClaude;
+use super::ledger::Ledger;
 use crate::postgres::{self, PrivateServer, Purpose, ServerOptions};
 use crate::stand_in::claude::{ClaudeStandIn, StandInSettings};
+use crate::stand_in::clickup::{ClickUpStandIn, ClickUpStandInSettings};
+use crate::stand_in::script::Script;
+use crate::stand_in::wavespeed::{WaveSpeedStandIn, WaveSpeedStandInSettings};
+use crate::stand_in::world::{WorldClaude, WorldPainter};
 
 /// The port that the demo likes best.
 const PORT: u16 = 8420;
-/// The only key that the stand-in takes. It opens nothing else.
+/// The only key that Claude's stand-in takes. It opens nothing else.
 const KEY: &str = "sk-ant-demo-key-of-the-stand-in";
 /// Set to anything, it keeps the demo's home.
 const KEEP_VARIABLE: &str = "MATHESIS_DEMO_KEEP";
@@ -29,7 +36,7 @@ const READY_POLL: Duration = Duration::from_millis(50);
 pub(super) struct Stage {
     server: Option<ServerProcess>,
     launch: Launch,
-    claude: Option<ClaudeStandIn>,
+    services: Services,
     postgres: Option<PrivateServer>,
     api: Api,
     home: Option<TempDir>,
@@ -40,36 +47,35 @@ impl Stage {
     ///
     /// # Errors
     /// [`DemoError`]; whatever had been started is stopped again.
-    pub(super) async fn set_up(port: Option<u16>) -> Result<Self, DemoError> {
+    pub(super) async fn set_up(port: Option<u16>, seed: u64) -> Result<Self, DemoError> {
         let home = postgres::temporary_home().map_err(DemoError::Home)?;
         documents::write(home.path()).map_err(DemoError::Home)?;
         println!("Home            {} (removed at the end)", home.path().display());
         let postgres = start_postgres(home.path().to_owned()).await?;
         println!("PostgreSQL      a private one, process {}", postgres.pid());
-        let settings = StandInSettings { api_key: KEY.to_owned(), port: 0 };
-        let claude = ClaudeStandIn::start(settings, DemoClaude::default())
-            .await
-            .map_err(DemoError::StandIn)?;
-        println!("Claude          a stand-in on {}", claude.base_url());
         let port = free_port(port.unwrap_or(PORT)).map_err(DemoError::Server)?;
+        let services = Services::start(seed, port).await.map_err(DemoError::StandIn)?;
+        println!("Claude          a stand-in on {}", services.claude.base_url());
+        println!("WaveSpeed       a stand-in on {}", services.wavespeed.base_url());
+        println!("ClickUp         a stand-in on {}", services.clickup.base_url());
+        let mut environment = services.environment();
+        environment.extend([
+            ("DATABASE_URL", postgres.url().into()),
+            ("MATHESIS_WORKFLOWS", home.path().join("workflows").into()),
+            ("MATHESIS_HOME", home.path().join("unused").into()),
+            ("MATHESIS_SHUTDOWN_GRACE_SECONDS", "3".into()),
+            ("NO_COLOR", "1".into()),
+        ]);
         let launch = Launch {
             program: std::env::current_exe().map_err(DemoError::Server)?,
             home: home.path().to_owned(),
             port,
-            environment: vec![
-                ("DATABASE_URL", postgres.url().into()),
-                ("ANTHROPIC_BASE_URL", claude.base_url().into()),
-                ("ANTHROPIC_API_KEY", KEY.into()),
-                ("MATHESIS_WORKFLOWS", home.path().join("workflows").into()),
-                ("MATHESIS_HOME", home.path().join("unused").into()),
-                ("MATHESIS_SHUTDOWN_GRACE_SECONDS", "3".into()),
-                ("NO_COLOR", "1".into()),
-            ],
+            environment,
         };
         let mut stage = Self {
             server: None,
             launch,
-            claude: Some(claude),
+            services,
             postgres: Some(postgres),
             api: Api::new(port)?,
             home: Some(home),
@@ -94,9 +100,19 @@ impl Stage {
         self.server.as_ref().map_or(0, ServerProcess::pid)
     }
 
-    /// Calls that the Claude stand-in has had.
-    pub(super) fn claude_calls(&self) -> u64 {
-        self.claude.as_ref().map_or(0, ClaudeStandIn::calls)
+    /// The stand-ins.
+    pub(super) const fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// The task log as it is now.
+    ///
+    /// # Errors
+    /// [`DemoError::Export`].
+    pub(super) async fn ledger(&self) -> Result<Ledger, DemoError> {
+        let launch = self.launch.clone();
+        let exported = spawn_blocking(move || launch.export()).await?;
+        Ok(Ledger::read(&exported.map_err(DemoError::Export)?))
     }
 
     /// What the server says of itself at its end, if it has ended without being asked.
@@ -134,13 +150,13 @@ impl Stage {
 
     /// Ends everything, in order, and removes the home unless it is to be kept.
     pub(super) async fn take_down(self) {
-        let Self { server, claude, postgres, api, home, .. } = self;
+        let Self { server, services, postgres, api, home, .. } = self;
         // The server waits for open connections at its end; these are ours.
         drop(api);
         let stopped = spawn_blocking(move || drop(server)).await;
-        if let Some(claude) = claude {
-            claude.stop().await;
-        }
+        services.claude.stop().await;
+        services.wavespeed.stop().await;
+        drop(services.clickup);
         let ended = spawn_blocking(move || {
             drop(postgres);
             if std::env::var_os(KEEP_VARIABLE).is_some()
@@ -152,6 +168,52 @@ impl Stage {
         if let Err(error) = stopped.and(ended.await) {
             eprintln!("The demo could not be taken down whole: {error}");
         }
+    }
+}
+
+/// The stand-ins for the paid services.
+pub(super) struct Services {
+    /// Enhances, judges and learns.
+    pub(super) claude: ClaudeStandIn,
+    /// Paints.
+    pub(super) wavespeed: WaveSpeedStandIn,
+    /// Has the board.
+    pub(super) clickup: Arc<ClickUpStandIn>,
+}
+
+impl Services {
+    /// Starts the three; ClickUp tells the server on that port of everything that happens on the board.
+    async fn start(seed: u64, port: u16) -> std::io::Result<Self> {
+        let script = Script::new(seed);
+        let claude = StandInSettings { api_key: KEY.to_owned(), port: 0 };
+        // Its pictures are done at once: the pipeline looks a second apart, and a minute is all there is.
+        let wavespeed = WaveSpeedStandInSettings::default();
+        let clickup = ClickUpStandInSettings {
+            webhook_endpoint: Some(format!("http://127.0.0.1:{port}/webhooks/clickup")),
+            ..ClickUpStandInSettings::default()
+        };
+        let painter = WorldPainter::new(seed);
+        Ok(Self {
+            claude: ClaudeStandIn::start_scripted(claude, script.clone(), WorldClaude::default())
+                .await?,
+            wavespeed: WaveSpeedStandIn::start(wavespeed, script.clone(), painter).await?,
+            clickup: Arc::new(ClickUpStandIn::start(clickup, script).await?),
+        })
+    }
+
+    /// Where they are and what opens them, as the server's settings name it.
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let wavespeed = WaveSpeedStandInSettings::default();
+        let clickup = ClickUpStandInSettings::default();
+        vec![
+            ("ANTHROPIC_BASE_URL", self.claude.base_url().into()),
+            ("ANTHROPIC_API_KEY", KEY.into()),
+            ("WAVESPEED_BASE_URL", self.wavespeed.base_url().into()),
+            ("WAVESPEED_API_KEY", wavespeed.key.into()),
+            ("CLICKUP_BASE_URL", self.clickup.base_url().into()),
+            ("CLICKUP_API_TOKEN", clickup.token.into()),
+            ("CLICKUP_WEBHOOK_SECRET", clickup.webhook_secret.into()),
+        ]
     }
 }
 
