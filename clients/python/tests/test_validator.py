@@ -72,9 +72,15 @@ def test_without_a_test_nothing_is_asked_for_and_nothing_named(server: Server, c
     until("how it stands is known", lambda: client.book.standing(NANO))
     assert asyncio.run(process(client, "86x", False)) == (False, None)
     assert ABValidator(client).get_test_version(NANO) == 1, "outside of a run, what serves"
+    logger = blocking.TaskLogger(client)
+    logger.log_task_start("86y", "p")
+    for n in range(2):
+        logger.log_enhancement("86y", NANO, "p", f"e{n}")
     assert client.flush(30)
     [attempt] = server.the_task("86x")["attempts"]
     assert attempt["prompt_version"] is None
+    assert [one["iteration"] for one in server.the_task("86y")["attempts"]] == [1, 2]
+    assert not list(client.folder.glob("dead_letters*")), "nothing was logged twice"
 
 
 def test_a_pipeline_that_never_asks_about_tests_takes_no_slot(server: Server, connected: Connected) -> None:

@@ -90,7 +90,7 @@ class TaskLogger:
             again = run.unnamed.pop(model, None)
             if iteration is None:
                 # Enhanced once more because the version became known only then: the same iteration.
-                repeated = again is not None and "version" in again
+                repeated = again is not None and again.get("version") is not None
                 iteration = max(1, run.counts.get(model, 0) + (0 if repeated else 1))
             if isinstance(iteration, int):
                 run.counts[model] = iteration
@@ -272,7 +272,7 @@ class TaskLogger:
     def _name(self, run: Run, model: Any) -> None:
         """Logs an enhancement once more with its version, if the pipeline asked for one after it."""
         event = run.unnamed.pop(model, None)
-        if event is not None and "version" in event:
+        if event is not None and event.get("version") is not None:
             self._client.log(run, event, {})
 
     def _name_all(self, run: Run) -> None:
