@@ -265,7 +265,11 @@ impl<'r> Journal<'r> {
         let ended_at = self.now();
         let pool = self.engine.store.pool();
         steps::end(pool, self.job, step, begun_at, ended_at, &outcome).await?;
-        self.progressed.store(true, Ordering::Relaxed);
+        // Only deaths without any progress between them say that the run itself kills.
+        let first = !self.progressed.swap(true, Ordering::Relaxed);
+        if first && self.job.deaths > 0 {
+            jobs::survived(pool, self.job).await?;
+        }
         let end = Some((ended_at, outcome.clone()));
         self.put(StepRow { step: step.to_owned(), begun_at, end });
         self.checkpoint("recorded", step)?;

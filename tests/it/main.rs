@@ -13,6 +13,7 @@ mod holds;
 mod http;
 mod invariants;
 mod learning;
+mod orchestrator;
 mod real_scores;
 mod restart;
 mod retention;

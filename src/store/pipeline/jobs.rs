@@ -185,6 +185,25 @@ pub async fn stands(pool: &PgPool, job: &ClaimedJob) -> Result<bool, StoreError>
     .await?)
 }
 
+/// Forgets how often workers died with a job: it has made progress since.
+///
+/// # Errors
+/// [`StoreError::JobLost`] when another worker holds it now.
+pub async fn survived(pool: &PgPool, job: &ClaimedJob) -> Result<(), StoreError> {
+    let rows = sqlx::query!(
+        "UPDATE pipeline_jobs SET deaths = 0
+          WHERE workflow_id = $1 AND job_id = $2 AND worker_id = $3 AND fence = $4 AND status = 'claimed'",
+        job.workflow_id,
+        job.job_id,
+        job.worker_id,
+        job.fence
+    )
+    .execute(pool)
+    .await?
+    .rows_affected();
+    job.held(rows)
+}
+
 /// What a job waits for.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting<'w> {
