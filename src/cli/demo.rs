@@ -6,8 +6,8 @@ use super::failure::Failure;
 
 /// Show everything at work, in about a minute, on made-up tasks.
 ///
-/// A private database, a made-up pipeline and a stand-in for Claude play through whole learning
-/// cycles with the real engine. Nothing outside a temporary folder is touched, and no key is needed.
+/// A private database, the real server with its pipeline, and stand-ins for Claude, WaveSpeed and
+/// ClickUp play through whole learning cycles. Nothing outside a temporary folder is touched, and no key is needed.
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
     /// End after the last step instead of staying open for a look around
