@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from mathesis import Client, Settings
+from mathesis.runs import current
 
 from server import BINARY, KEY, Claude, Server, free_port
 
@@ -18,6 +19,12 @@ from server import BINARY, KEY, Claude, Server, free_port
 @pytest.fixture(scope="session", autouse=True)
 def the_binary_is_there() -> None:
     assert BINARY.exists(), f"{BINARY} is missing: run `cargo build`, or name it in MATHESIS_BINARY"
+
+
+@pytest.fixture(autouse=True)
+def no_run_of_another_test() -> None:
+    """Tests share a thread, and so the context in which a run was begun."""
+    current.set(None)
 
 
 @pytest.fixture(scope="session")
