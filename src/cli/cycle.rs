@@ -127,7 +127,20 @@ async fn show(
         table.add_row(model_row(model));
     }
     output::say("")?;
-    output::say_table(&table, "The workflow has no model.")
+    output::say_table(&table, "The workflow has no model.")?;
+    status.models.iter().try_for_each(figures)
+}
+
+/// What a verdict rests on, under its sentence.
+fn figures(model: &ModelStatus) -> Result<(), Failure> {
+    let (Some(sentence), Some(evidence)) = (&model.sentence, &model.evidence) else {
+        return Ok(());
+    };
+    let figures = crate::experiment::figures::of(evidence);
+    let width = figures.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    let lines: String =
+        figures.iter().map(|(label, value)| format!("  {label:width$}  {value}\n")).collect();
+    output::say(&format!("\n{sentence}\n{lines}"))
 }
 
 fn described(status: &CycleStatus, workflow: &Workflow) -> String {

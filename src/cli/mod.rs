@@ -11,6 +11,7 @@ mod doctor;
 mod export;
 mod failure;
 mod files;
+mod gate;
 mod import;
 mod insight;
 mod key;
@@ -93,6 +94,9 @@ enum Command {
     /// See what Claude found in the tasks
     #[command(subcommand)]
     Insight(insight::InsightCommand),
+    /// See how far the adoption gate can be trusted
+    #[command(subcommand)]
+    Gate(gate::GateCommand),
     /// Make, list and revoke the keys of the HTTP interface
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -212,6 +216,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Version(command) => version::run(command, &settings).await,
         Command::Automation(command) => automation::run(command, &settings).await,
         Command::Insight(command) => insight::run(command, &settings).await,
+        Command::Gate(command) => gate::run(command, &settings).await,
         Command::Key(command) => key::run(command, &settings).await,
         Command::Import(command) => import::run(command, &settings).await,
         Command::Export(command) => export::run(command, &settings).await,

@@ -3,10 +3,16 @@ use chrono_tz::Tz;
 
 use super::*;
 use crate::dashboard::{CONTENT_SECURITY_POLICY, STYLESHEET, words};
+use crate::experiment::ByArm;
+use crate::experiment::evidence::Evidence;
+use crate::experiment::gate::{GateRules, Look};
+use crate::experiment::noise::NoiseFloor;
 use crate::store::analytics::{
     Activation, Analytics, ArmCount, Cost, Experiment, Hold, Insight, ModelDay, ModelTotals,
     ModelVersions, OpenCycle, Phase, RunningExperiment, TaskDay, TaskTotals, Version, compare,
 };
+use crate::store::gate::VersionNoise;
+use crate::store::watches::WatchRow;
 
 const HOSTILE: &str = "<script>alert('x')</script>\" onload=\"x";
 
@@ -43,6 +49,8 @@ fn fresh() -> Analytics {
         holds: vec![],
         running: vec![],
         past: vec![],
+        watches: vec![],
+        noise: vec![],
         insights: vec![],
         versions: vec![],
         config_changes: vec![],
@@ -92,6 +100,36 @@ fn scores(number: u32, model: &str, score_sum: i64) -> ModelDay {
 
 fn arm(scored: i64, dealt: i64) -> ArmCount {
     ArmCount { slots: 10, dealt, scored, sum: 7 * scored, mean: Some(7.0) }
+}
+
+fn evidence() -> Evidence {
+    let block = ByArm { control: vec![7, 7], candidate: vec![9, 8] };
+    let look = Look { blocks: vec![block; 5], missed: ByArm::default() };
+    let rules = GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 };
+    Evidence::of(&rules, &look)
+}
+
+fn alarmed(model: &str) -> WatchRow {
+    WatchRow {
+        cycle: 1,
+        model_name: model.to_owned(),
+        version: 2,
+        reference_sum: 70,
+        reference_count: 10,
+        tolerance_basis_points: 500,
+        taken_at: at("2026-11-09T22:30:00Z"),
+        taken_task_id: 7,
+        scores: 24,
+        score_sum: 96,
+        judge_model: None,
+        judge_prompt_version: None,
+        log_stakes: vec![0.0; 9],
+        log_e: 3.5,
+        opened_at: at("2026-11-09T22:30:00Z"),
+        alarmed_at: Some(at("2026-11-09T22:30:00Z")),
+        ended_at: None,
+        ended_because: None,
+    }
 }
 
 /// In the middle of a test, with every text that somebody else wrote set to `text`.
@@ -159,7 +197,7 @@ fn testing(text: &str) -> Analytics {
             new_sum: Some(84),
             new_count: Some(10),
             sentence: Some(text.to_owned()),
-            evidence: Some(serde_json::json!({"p_exact": 0.03, "posterior_mean": null})),
+            evidence: serde_json::to_value(evidence()).ok(),
         }],
         insights: vec![Insight {
             cycle: 1,
@@ -172,6 +210,20 @@ fn testing(text: &str) -> Analytics {
             suggested_change: text.to_owned(),
             applied: false,
             created_at: at("2026-11-09T22:30:00Z"),
+        }],
+        watches: vec![alarmed(text)],
+        noise: vec![VersionNoise {
+            model: text.to_owned(),
+            version: 2,
+            floor: NoiseFloor {
+                windows: 3,
+                scores: 150,
+                mean: 6.5,
+                spread: Some(0.4),
+                spread_by_chance: 0.3,
+                difference_95: 0.17,
+            },
+            hides_ten_percent: true,
         }],
         versions: vec![ModelVersions {
             model: text.to_owned(),
@@ -228,6 +280,20 @@ fn the_first_screen_has_the_sentence_and_each_hold_with_its_remedy() {
         html.contains("10 Nov 2026, 00:30 (Europe&#x2f;Athens)"),
         "times are in the workflow's zone"
     );
+}
+
+#[test]
+fn a_verdict_shows_its_figures_and_a_watch_its_alarm() {
+    let html = page("image-editing", testing("nano-banana"));
+    for told in [
+        "Improvement likely to last",
+        "Scores missing from both alike",
+        "harm alarm",
+        "33.12 to 1",
+        "Two windows of nano-banana v2 differ by up to 17% by themselves",
+    ] {
+        assert!(html.contains(told), "{told} is not on the page");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod charts;
 mod tables;
+mod watches;
 
 use serde::Serialize;
 
@@ -37,6 +38,8 @@ pub(super) struct Workflow {
     tasks: Vec<(&'static str, String)>,
     removed_unanalyzed: Option<String>,
     past: Vec<tables::Verdict>,
+    watches: Vec<watches::Watched>,
+    noise: Vec<String>,
     insights: Vec<tables::Finding>,
     versions: Vec<tables::Versions>,
     changes: Vec<tables::Change>,
@@ -135,6 +138,8 @@ impl Workflow {
             removed_unanalyzed: (it.tasks.removed_unanalyzed > 0)
                 .then(|| words::count(it.tasks.removed_unanalyzed)),
             past: it.past.iter().map(|verdict| tables::verdict(verdict, it)).collect(),
+            watches: watches::watched(it),
+            noise: watches::noise(it),
             insights: it.insights.iter().map(tables::finding).collect(),
             versions: tables::versions(it),
             changes: it.config_changes.iter().map(|changed| tables::change(changed, it)).collect(),

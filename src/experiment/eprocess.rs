@@ -30,6 +30,19 @@ impl EProcess {
         }
     }
 
+    /// The stakes, in natural logarithms, to be stored.
+    #[must_use]
+    pub fn log_stakes(&self) -> &[f64] {
+        &self.log_stakes
+    }
+
+    /// A process that goes on from stored stakes; `None` where they are not nine finite numbers.
+    #[must_use]
+    pub fn from_log_stakes(stored: &[f64]) -> Option<Self> {
+        let log_stakes: [f64; BETS.len()] = stored.try_into().ok()?;
+        log_stakes.iter().all(|stake| stake.is_finite()).then_some(Self { log_stakes })
+    }
+
     /// Natural logarithm of the mean stake: the evidence so far, 0 at the start.
     #[must_use]
     pub fn log_e(&self) -> f64 {

@@ -91,8 +91,16 @@ impl Evidence {
     }
 
     /// The verdict in one sentence, for the page, the command line and the log.
+    ///
+    /// `probation_tasks` is for how many tasks an adoption is watched, where it is.
     #[must_use]
-    pub fn sentence(&self, model: &str, version: i32, decision: &Decision) -> String {
+    pub fn sentence(
+        &self,
+        model: &str,
+        version: i32,
+        decision: &Decision,
+        probation_tasks: Option<u32>,
+    ) -> String {
         let scores = self.scores_in_words();
         let gain = self
             .improvement
@@ -125,7 +133,11 @@ impl Evidence {
                 format!("{status}, because {why}{chance}{stays}")
             }
         };
-        format!("{model} v{version} {scores}: {gain}{verdict}.")
+        let watch = probation_tasks
+            .filter(|_| decision.status == Status::Adopted)
+            .map(|tasks| format!("; on probation for {tasks} tasks"))
+            .unwrap_or_default();
+        format!("{model} v{version} {scores}: {gain}{verdict}{watch}.")
     }
 
     fn scores_in_words(&self) -> String {
@@ -182,7 +194,7 @@ fn improvement(control: Sum, candidate: Sum) -> Option<f64> {
 }
 
 /// A mean score with one decimal, or two where it needs them.
-fn points(mean: f64) -> String {
+pub(super) fn points(mean: f64) -> String {
     let text = format!("{mean:.2}");
     text.strip_suffix('0').map(str::to_owned).unwrap_or(text)
 }
@@ -231,7 +243,18 @@ mod tests {
     }
 
     fn said_of(look: &Look) -> String {
-        Evidence::of(&RULES, look).sentence("nano-banana", 4, &decide(&RULES, look))
+        Evidence::of(&RULES, look).sentence("nano-banana", 4, &decide(&RULES, look), None)
+    }
+
+    #[test]
+    fn an_adoption_on_probation_says_for_how_long() {
+        let said = |candidate: u16| {
+            let look = look(&[7, 5, 6, 8, 6, 7, 9, 9, 6, 7], &[candidate; 10]);
+            let decision = decide(&RULES, &look);
+            Evidence::of(&RULES, &look).sentence("nano-banana", 4, &decision, Some(30))
+        };
+        insta::assert_snapshot!(said(8), @"nano-banana v4 scored 8.0 against 7.0 on 10 tasks each: +14.3%, adopted; about +8% is the likely true gain; on probation for 30 tasks.");
+        insta::assert_snapshot!(said(7), @"nano-banana v4 scored 7.0 against 7.0 on 10 tasks each: ±0%, rejected; adoption asks for more than +10%.");
     }
 
     #[test]
@@ -264,7 +287,7 @@ mod tests {
         insta::assert_snapshot!(said_of(&uneven), @"nano-banana v4 scored 9.0 against 7.0 on 10 tasks each: +28.6%, inconclusive, because one version went without its scores far more often than the other; the old version stays.");
         let timed_out = Decision { status: Status::Inconclusive, reason: Reason::TimedOut };
         let evidence = Evidence::of(&RULES, &look(&[7; 10], &[9; 9]));
-        insta::assert_snapshot!(evidence.sentence("flux", 12, &timed_out), @"flux v12 scored 9.0 on 9 tasks against 7.0 on 10 tasks: +28.6%, inconclusive, because the test ran out of time; the old version stays.");
+        insta::assert_snapshot!(evidence.sentence("flux", 12, &timed_out, Some(30)), @"flux v12 scored 9.0 on 9 tasks against 7.0 on 10 tasks: +28.6%, inconclusive, because the test ran out of time; the old version stays.");
     }
 
     #[test]

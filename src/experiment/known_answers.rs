@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::experiment::confidence::lower_bounds;
+use crate::experiment::discovery::{Tested, e_lond, lord, saffron};
 use crate::experiment::eprocess::EProcess;
 use crate::experiment::evidence::Evidence;
 use crate::experiment::gate::{GateRules, Look, Reason, Status, Sum, decide};
@@ -18,17 +20,21 @@ const TOLERANCE: f64 = 1e-10;
 
 /// The vectors of one kind, computed with scipy; `None`, said aloud, where the file is not at hand.
 fn vectors(kind: &str) -> Option<Value> {
+    let all = vectors_of_all_kinds()?;
+    Some(all.get(kind).expect("the vectors have this kind").clone())
+}
+
+fn vectors_of_all_kinds() -> Option<Value> {
     let shared = std::env::var_os("MATHESIS_SHARED").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared")),
         PathBuf::from,
     );
     let path = shared.join("data/gate_vectors.json");
     let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("skipped: {kind}: no known answers at {}", path.display());
+        println!("skipped: no known answers at {}", path.display());
         return None;
     };
-    let all: Value = serde_json::from_str(&text).expect("the vectors are JSON");
-    Some(all.get(kind).expect("the vectors have this kind").clone())
+    Some(serde_json::from_str(&text).expect("the vectors are JSON"))
 }
 
 fn cases<T: serde::de::DeserializeOwned>(kind: &str) -> Vec<T> {
@@ -262,4 +268,76 @@ fn known_answers_of_the_guards() {
         let name = format!("{} of {}", case.n_new, case.n);
         assert_near(&name, sample_ratio_p(counts).unwrap(), case.p_two_sided);
     }
+}
+
+#[test]
+fn known_answers_of_the_lower_confidence_sequence() {
+    #[derive(Deserialize)]
+    struct Case {
+        x01: Vec<f64>,
+        alpha: f64,
+        lower: Vec<f64>,
+    }
+    let Some(vector) = vectors("wsr_empbern_lower_cs") else {
+        return;
+    };
+    let case: Case = serde_json::from_value(vector).unwrap();
+    let bounds = lower_bounds(&case.x01, case.alpha);
+    assert_eq!(bounds.len(), case.lower.len());
+    for (bound, expected) in bounds.into_iter().zip(case.lower) {
+        assert_near("wsr", bound, expected);
+    }
+}
+
+#[test]
+fn known_answers_of_the_false_discovery_rate() {
+    #[derive(Deserialize)]
+    struct Step {
+        x: f64,
+        alpha_t: f64,
+        reject: bool,
+    }
+    let Some(vectors) = vectors("online_fdr") else {
+        return;
+    };
+    let procedures: [(&str, &dyn Fn(&[f64]) -> Vec<Tested>); 3] = [
+        ("LORD++ alpha=.10 w0=.05", &|p| lord(p, 0.10, 0.05)),
+        ("SAFFRON alpha=.10 w0=.05 lambda=.5", &|p| saffron(p, 0.10, 0.05, 0.5)),
+        ("e-LOND alpha=.20", &|e| e_lond(e, 0.20)),
+    ];
+    for (name, procedure) in procedures {
+        let steps: Vec<Step> = serde_json::from_value(vectors[name].clone()).unwrap();
+        let values: Vec<f64> = steps.iter().map(|step| step.x).collect();
+        let tested = procedure(&values);
+        assert_eq!(tested.len(), steps.len(), "{name}");
+        for (got, step) in tested.iter().zip(&steps) {
+            assert_near(name, got.level, step.alpha_t);
+            assert_eq!(got.discovery, step.reject, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_vector_of_the_file_has_its_test() {
+    let Some(all) = vectors_of_all_kinds() else {
+        return;
+    };
+    let kinds: Vec<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
+    let tested = [
+        "eprocess_grid_mixture",
+        "gate",
+        "guards",
+        "meta",
+        "online_fdr",
+        "permutation",
+        "probation",
+        "shrinkage",
+        "sign_flip_paired",
+        "stratified_permutation",
+        "wsr_empbern_lower_cs",
+    ];
+    let untested: Vec<&&str> = kinds.iter().filter(|kind| !tested.contains(kind)).collect();
+    assert!(untested.is_empty(), "{untested:?}");
+    assert_eq!(all["online_fdr"].as_object().unwrap().len(), 3);
+    assert_eq!(all["guards"].as_object().unwrap().len(), 2);
 }

@@ -1,5 +1,7 @@
 //! What the gate does at its edges, and what must hold of every test whatever its scores.
 
+use num_bigint::BigInt;
+use num_rational::BigRational;
 use proptest::collection::vec as vec_of;
 use proptest::prelude::*;
 
@@ -135,7 +137,35 @@ fn any_sum() -> impl Strategy<Value = Sum> {
     prop_oneof![small.boxed(), large.boxed()].prop_map(|(total, count)| Sum { total, count })
 }
 
+/// The literal rule as it is written, on whole numbers of any size: (new - old) / old > 10%, both being averages.
+fn literal_rule(control: &[u16], candidate: &[u16], basis_points: u32) -> bool {
+    let average = |scores: &[u16]| {
+        let sum = scores.iter().fold(BigInt::from(0), |sum, &score| sum + BigInt::from(score));
+        BigRational::new(sum, BigInt::from(scores.len()))
+    };
+    let (old, new) = (average(control), average(candidate));
+    let threshold = BigRational::new(BigInt::from(basis_points), BigInt::from(10_000));
+    (new - &old) / old > threshold
+}
+
 proptest! {
+    #[test]
+    fn off_decides_by_the_rational_rule(
+        control in vec_of(0..=1000_u16, 8..30), candidate in vec_of(0..=1000_u16, 8..30),
+        coarse: bool, basis_points in prop_oneof![Just(1000_u32), 0..3000_u32],
+    ) {
+        // On the scale from 0 to 10, exact ties with the threshold are common.
+        let scaled = |scores: Vec<u16>| -> Vec<u16> {
+            scores.into_iter().map(|score| if coarse { score % 11 } else { score }).collect()
+        };
+        let (control, candidate) = (scaled(control), scaled(candidate));
+        prop_assume!(control.iter().any(|&score| score > 0));
+        let all_equal = control.iter().chain(&candidate).all(|score| *score == control[0]);
+        let rules = GateRules { threshold_basis_points: basis_points, ..RULES };
+        let adopted = decide(&rules, &ten_each(&control, &candidate)).status == Status::Adopted;
+        prop_assert_eq!(adopted, !all_equal && literal_rule(&control, &candidate, basis_points));
+    }
+
     #[test]
     fn the_integer_rule_is_the_rule_on_fractions(
         control in any_sum(), candidate in any_sum(), basis_points in prop_oneof![0..3000_u32, any::<u32>()],
@@ -167,7 +197,7 @@ proptest! {
         let rules = GateRules { threshold_basis_points, scores_per_arm_min, score_max };
         let decision = decide(&rules, &look);
         let evidence = Evidence::of(&rules, &look);
-        let sentence = evidence.sentence("flux", 2, &decision);
+        let sentence = evidence.sentence("flux", 2, &decision, Some(30));
         prop_assert!(sentence.ends_with('.') && !sentence.contains("NaN"), "{}", sentence);
         let ps = [
             evidence.p_exact, evidence.p_mid, evidence.p_exact_unstratified, evidence.p_better,

@@ -2,12 +2,13 @@
 //!
 //! [`advance`] is the only thing that changes a cycle. Workers perform effects and hand their results
 //! to it; the watcher, the scheduler and operators submit events to it. Each chore is one noun in one
-//! file: watcher, scheduler, rescuer, pruner, reconciler.
+//! file: watcher, standing watch (`harm`), scheduler, rescuer, pruner, reconciler.
 
 mod advance;
 mod assigner;
 mod claims;
 mod engine;
+mod harm;
 mod operations;
 mod project;
 mod pruner;
@@ -27,6 +28,7 @@ pub use advance::{
 pub use assigner::{AssignError, Assignment, ModelStanding, VersionAssigner};
 pub use claims::{Claimed, Claims, KnownClaim};
 pub use engine::{Engine, EngineSettings};
+pub use harm::check as check_harm;
 pub use operations::{Operation, OperationError, Operator, Performed};
 pub use pruner::{Pruned, prune};
 pub use reconciler::reconcile;

@@ -139,7 +139,7 @@ async fn verdict(
         }
     };
     let evidence = Evidence::of(&turn.after.rules.gate, &look);
-    let sentence = evidence.sentence(model, experiment.candidate_version, &decision);
+    let sentence = evidence.sentence(model, experiment.candidate_version, &decision, None);
     let sums = look.sums();
     let row = VerdictRow {
         status: decision.status.as_str(),

@@ -7,6 +7,7 @@ use super::engine::Engine;
 use super::registry::Workflow;
 use crate::cycle::{ModelOutcome, State, StateName};
 use crate::experiment::ByArm;
+use crate::experiment::evidence::Evidence;
 use crate::store::cycles::{self, CycleRow};
 use crate::store::experiments::{self, ExperimentRow};
 use crate::store::holds::{self, HoldRow};
@@ -77,6 +78,8 @@ pub struct ModelStatus {
     pub verdict: Option<String>,
     /// The verdict in one sentence.
     pub sentence: Option<String>,
+    /// The figures behind it.
+    pub evidence: Option<Evidence>,
     /// Slots an arm.
     pub deck: ByArm<u32>,
     /// Slots dealt.
@@ -164,12 +167,27 @@ async fn models(
             new_version: test.map(|test| test.candidate_version),
             verdict: test.map(|test| test.status.clone()),
             sentence: test.and_then(|test| test.sentence.clone()),
+            evidence: evidence_of(cycle, test)?,
             deck: deck.size,
             dealt: deck.dealt,
             scored: deck.scored,
         });
     }
     Ok(statuses)
+}
+
+fn evidence_of(
+    cycle: &CycleRow,
+    test: Option<&ExperimentRow>,
+) -> Result<Option<Evidence>, StoreError> {
+    let Some((test, stored)) = test.and_then(|test| Some((test, test.evidence.clone()?))) else {
+        return Ok(None);
+    };
+    serde_json::from_value(stored).map(Some).map_err(|cause| {
+        let row =
+            format!("workflow {} cycle {} {}", cycle.workflow_id, cycle.number, test.model_name);
+        StoreError::corrupt("experiments", "evidence", row, cause)
+    })
 }
 
 fn sentence(

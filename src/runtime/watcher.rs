@@ -29,6 +29,10 @@ pub(super) async fn run(engine: Engine, worker: std::sync::Arc<Worker>, stop: Ca
                 tracing::warn!(workflow.name = workflow.name(), error = %error,
                     "looking for triggers and complete decks failed; trying again");
             }
+            if let Err(error) = super::harm::check(&engine, &workflow).await {
+                tracing::warn!(workflow.name = workflow.name(), error = %error,
+                    "the standing watch over adopted versions could not go on; trying again");
+            }
         }
         tokio::select! {
             () = stop.cancelled() => {}

@@ -24,6 +24,8 @@ pub use log::{ModelDay, ModelTotals, TaskDay, TaskTotals};
 pub use trend::{Learning, Measure, Span, compare};
 
 use super::StoreError;
+use super::gate::{self, VersionNoise};
+use super::watches::{self, WatchRow};
 
 /// Insights that a page shows.
 pub const INSIGHTS_MAX: i64 = 20;
@@ -104,6 +106,10 @@ pub struct Analytics {
     pub running: Vec<RunningExperiment>,
     /// Experiments with a verdict, latest first, at most [`EXPERIMENTS_MAX`].
     pub past: Vec<Experiment>,
+    /// The standing watches over adopted versions: those that are open, then the latest that ended.
+    pub watches: Vec<WatchRow>,
+    /// How far each version's scores differ from one analysis window to the next.
+    pub noise: Vec<VersionNoise>,
     /// The latest insights, at most [`INSIGHTS_MAX`].
     pub insights: Vec<Insight>,
     /// Every version, by model, latest first.
@@ -135,6 +141,8 @@ pub async fn load(
     let insights = learning::insights(&mut snapshot, workflow_id).await?;
     let config_changes = learning::config_changes(&mut snapshot, workflow_id).await?;
     let activations = learning::activations(&mut snapshot, workflow_id, query).await?;
+    let watches = watches::list(&mut *snapshot, workflow_id, EXPERIMENTS_MAX).await?;
+    let noise = gate::noise_floors(&mut *snapshot, workflow_id).await?;
     let cost = learning::cost(&mut snapshot, workflow_id, query).await?;
     snapshot.commit().await?;
 
@@ -155,6 +163,8 @@ pub async fn load(
         holds,
         running,
         past,
+        watches,
+        noise,
         insights,
         versions,
         config_changes,

@@ -15,6 +15,7 @@ mod effects_overview;
 mod error;
 pub mod experiments;
 pub mod export;
+pub mod gate;
 pub mod holds;
 mod import;
 pub mod insights;
@@ -28,6 +29,7 @@ pub mod task_log;
 mod task_log_read;
 mod task_log_write;
 pub mod versions;
+pub mod watches;
 pub mod window;
 pub mod workflows;
 

@@ -49,6 +49,9 @@ pub struct Definition {
     /// What watches an adopted version.
     #[serde(default)]
     pub guard: Guard,
+    /// What keeps an eye on an adopted version for as long as it serves.
+    #[serde(default)]
+    pub watch: Watch,
     /// Where a person is asked.
     #[serde(default)]
     pub approval: Approval,
@@ -126,6 +129,29 @@ pub enum GuardMode {
     /// The verdict stands as it is given.
     #[default]
     Off,
+}
+
+/// What keeps an eye on an adopted version for as long as it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watch {
+    /// How far below its predecessor's mean score, in hundredths of a percent, a version may stay; 500 is 5%.
+    pub tolerance_basis_points: u32,
+    /// What follows when it is twenty to one that it does worse than that.
+    pub on_alarm: OnAlarm,
+}
+
+/// What follows the alarm of the standing watch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAlarm {
+    /// It is told, in the log and on the pages.
+    #[default]
+    Tell,
+    /// The open cycle is held, too, until a person resumes it.
+    Hold,
+    /// The predecessor is put back, files included.
+    RollBack,
 }
 
 /// Where a person is asked.
@@ -345,6 +371,12 @@ impl Default for Split {
 impl Default for Gate {
     fn default() -> Self {
         Self { improvement_basis_points: 1000, scores_per_arm_min: 8, skip_at_ceiling: true }
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { tolerance_basis_points: 500, on_alarm: OnAlarm::default() }
     }
 }
 

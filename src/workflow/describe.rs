@@ -1,6 +1,6 @@
 //! A definition in words, for `mathesis workflow show`: everything in force, defaults included.
 
-use crate::workflow::definition::{ApprovalAsk, Definition, GuardMode};
+use crate::workflow::definition::{ApprovalAsk, Definition, GuardMode, OnAlarm};
 
 impl Definition {
     /// Everything in force, as text for a person. Ends with a line end.
@@ -64,6 +64,11 @@ impl Definition {
         let guard = match self.guard.mode {
             GuardMode::Off => "off: a verdict stands as it is given",
         };
+        let alarm = match self.watch.on_alarm {
+            OnAlarm::Tell => "it is told",
+            OnAlarm::Hold => "the cycle is held",
+            OnAlarm::RollBack => "the predecessor is put back",
+        };
         let approval = match self.approval.ask {
             ApprovalAsk::None => "nobody is asked",
             ApprovalAsk::BeforeTest => "a person is asked before a candidate is tested",
@@ -81,6 +86,13 @@ impl Definition {
             ),
             ("ceiling", ceiling.to_owned()),
             ("guard", guard.to_owned()),
+            (
+                "watch",
+                format!(
+                    "{alarm} when a version does worse than its predecessor by more than {}%",
+                    f64::from(self.watch.tolerance_basis_points) / 100.0
+                ),
+            ),
             ("approval", approval.to_owned()),
         ]
     }

@@ -68,6 +68,7 @@ fn what_is_wrong_is_told_in_words() {
         ),
         ("guards that are not live", with("[guard]\nmode = \"probation\"\n")),
         ("a guard that is none", with("[guard]\nmode = \"dog\"\n")),
+        ("an alarm that nobody knows", with("[watch]\non_alarm = \"panic\"\n")),
         ("an approval that is none", with("[approval]\nask = \"always\"\n")),
         ("a budget as a float", with("[claude]\nbudget_usd_per_month = 15.0\n")),
         (

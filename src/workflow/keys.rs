@@ -51,6 +51,8 @@ pub(super) const KEYS: &[Key] = &[
     key("gate.scores_per_arm_min", Rule::Integer(1, 200)),
     key("gate.skip_at_ceiling", Rule::Boolean),
     key("guard.mode", Rule::Text(guard_mode)),
+    key("watch.tolerance_basis_points", Rule::Integer(0, 10_000)),
+    key("watch.on_alarm", Rule::Text(on_alarm)),
     key("approval.ask", Rule::Text(approval_ask)),
     key("timeouts.run_silent_hours", Rule::Integer(1, 8760)),
     key("timeouts.slot_score_hours", Rule::Integer(1, 720)),
@@ -215,6 +217,11 @@ fn guard_mode(text: &str) -> Option<String> {
         ),
         _ => Some("must be \"off\"".to_owned()),
     }
+}
+
+fn on_alarm(text: &str) -> Option<String> {
+    let good = matches!(text, "tell" | "hold" | "roll_back");
+    (!good).then(|| "must be \"tell\", \"hold\" or \"roll_back\"".to_owned())
 }
 
 fn approval_ask(text: &str) -> Option<String> {

@@ -33,7 +33,7 @@ mod tests;
 
 pub use answer::{AnalysisAnswer, GenerationAnswer, analysis_schema, generation_schema};
 pub use context::{AnalysisContext, GenerationContext};
-pub use definition::Definition;
+pub use definition::{Definition, OnAlarm};
 pub use error::{DefinitionError, DefinitionErrors};
 pub use names::{InvalidName, ModelName, WorkflowName};
 pub use placeholders::placeholders_in;

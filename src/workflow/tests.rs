@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::workflow::definition::{
-    Approval, Claude, Definition, Documents, Gate, Guard, Retention, Retry, Split, Timeouts,
-    Trigger,
+    Approval, Claude, Definition, Documents, Gate, Guard, OnAlarm, Retention, Retry, Split,
+    Timeouts, Trigger, Watch,
 };
 use crate::workflow::keys::KEYS;
 use crate::workflow::load::{load, load_all};
@@ -65,6 +65,7 @@ fn the_smallest_definition_has_the_documented_defaults() {
         split,
         gate,
         guard,
+        watch,
         approval,
         timeouts,
         retry,
@@ -80,6 +81,7 @@ fn the_smallest_definition_has_the_documented_defaults() {
         Gate { improvement_basis_points: 1000, scores_per_arm_min: 8, skip_at_ceiling: true }
     );
     assert_eq!((guard, approval), (Guard::default(), Approval::default()));
+    assert_eq!(watch, Watch { tolerance_basis_points: 500, on_alarm: OnAlarm::Tell });
     assert_eq!(timeouts, Timeouts::default());
     assert_eq!(retry, Retry { attempts_max: 5, first_delay_seconds: 30, delay_max_seconds: 3600 });
     assert_eq!(retention, Retention::default());

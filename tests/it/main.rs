@@ -23,3 +23,4 @@ mod stepping;
 mod task_log;
 mod texts;
 mod trigger;
+mod watch;

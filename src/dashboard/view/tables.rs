@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::dashboard::words::{self, NOTHING};
+use crate::experiment::evidence::Evidence;
+use crate::experiment::figures;
 use crate::store::analytics::{Analytics, ConfigChange, Experiment, Insight, TaskDay};
 
 /// Days that the table lists; the charts show all.
@@ -176,26 +178,11 @@ pub(super) fn verdict(verdict: &Experiment, it: &Analytics) -> Verdict {
     }
 }
 
-/// The numbers that a person asks for first; the rest is in the JSON answer.
-fn evidence(evidence: &Value) -> Vec<(&'static str, String)> {
-    let number = |name: &str| evidence.get(name).and_then(Value::as_f64);
-    let decimals = |value: f64| format!("{value:.3}");
-    [
-        (
-            "Improvement likely to last",
-            number("posterior_mean").map(|value| words::change(Some(value))),
-        ),
-        (
-            "Chance that the new version is better",
-            number("p_better").map(|value| words::percent(Some(value))),
-        ),
-        ("Chance of this result if both were alike (exact p)", number("p_exact").map(decimals)),
-        ("The same, ties by half (mid p)", number("p_mid").map(decimals)),
-        ("E-value", number("e_value").map(|value| format!("{value:.2}"))),
-    ]
-    .into_iter()
-    .filter_map(|(label, value)| Some((label, value?)))
-    .collect()
+/// The figures under the sentence; none where an older program stored them otherwise.
+fn evidence(stored: &Value) -> Vec<(&'static str, String)> {
+    serde_json::from_value::<Evidence>(stored.clone())
+        .map(|evidence| figures::of(&evidence))
+        .unwrap_or_default()
 }
 
 pub(super) fn finding(insight: &Insight) -> Finding {
