@@ -125,14 +125,13 @@ async fn status(settings: &Settings, of: OfWorkflow, json: AsJson) -> Result<(),
 
 /// How a job stands, since when, until when it waits, and why.
 fn standing(job: &JobRow) -> (&'static str, DateTime<Utc>, Option<DateTime<Utc>>, &str) {
-    let words = |words: &'_ Option<String>| words.as_deref().map_or("", |w| w).len();
     match (job.status.as_str(), &job.wait_words) {
         ("failed", _) => {
             let why = job.outcome_words.as_deref().unwrap_or_default();
             ("failed", job.finished_at.unwrap_or(job.created_at), None, why)
         }
         ("claimed", _) => ("running", job.created_at, None, ""),
-        (_, Some(why)) if words(&job.wait_words) > 0 => {
+        (_, Some(why)) => {
             ("waiting", job.waiting_since.unwrap_or(job.created_at), Some(job.run_after), why)
         }
         _ => ("queued", job.created_at, None, ""),

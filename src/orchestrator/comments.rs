@@ -95,7 +95,7 @@ impl CommentTexts {
         problems.extend(problems_of(NO_WINNER, &texts.no_winner, &[full.clone(), bare]));
         let rendered_no_winner = texts.no_winner(&full);
         let full = failed_sample();
-        problems.extend(problems_of(FAILED, &texts.failed, &[full.clone()]));
+        problems.extend(problems_of(FAILED, &texts.failed, std::slice::from_ref(&full)));
         let rendered = [
             (WINNER, rendered_winner),
             (NO_WINNER, rendered_no_winner),

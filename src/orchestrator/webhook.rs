@@ -42,7 +42,6 @@ pub struct Received {
 }
 
 /// The route, for the router of the server that this pipeline runs in.
-#[must_use]
 pub fn routes<S: Clone + Send + Sync + 'static>(
     pipeline: Arc<Pipeline>,
     secret: Secret,
