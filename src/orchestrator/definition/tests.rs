@@ -98,7 +98,8 @@ fn a_request_holds_the_prompt_the_picture_and_the_body() {
 #[test]
 fn what_is_wrong_is_told_in_words() {
     let mut told = String::new();
-    let cases: [(&str, fn(String) -> String); 14] = [
+    type Edit = fn(String) -> String;
+    let cases: [(&str, Edit); 14] = [
         ("a misspelled key", |t| t.replace("iterations_max", "iteration_max")),
         ("a key of no section", |t| t.replace("[rounds]", "[round]")),
         ("a number out of its bounds", |t| t.replace("poll_seconds = 1", "poll_seconds = 0")),
