@@ -5,6 +5,7 @@ use mathesis::cycle::StateName;
 use mathesis::runtime::check_harm;
 use mathesis::store::watches::{self, WatchRow};
 use mathesis::workflow::OnAlarm;
+use mathesis::workflow::definition::GuardMode;
 use serde_json::{Value, json};
 
 use crate::support::stage::{NANO, WAN};
@@ -15,6 +16,7 @@ async fn adopted(on_alarm: OnAlarm) -> Stage {
     let stage = Stage::builder()
         .definition(move |definition| {
             definition.trigger.tasks = 3;
+            definition.guard.mode = GuardMode::Off;
             definition.watch.on_alarm = on_alarm;
         })
         .build()
