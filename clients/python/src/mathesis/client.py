@@ -223,6 +223,8 @@ class Client:
 
     def after_fork(self) -> None:
         """In the child: threads, locks and handles are the parent's, and so is what waits."""
+        if self._state is not None:
+            self._state.abandon()
         self.spool.abandon()
         self.runs.after_fork()
         self._prepare()

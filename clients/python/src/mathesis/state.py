@@ -6,6 +6,7 @@ process remembers for itself, and says so.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -26,6 +27,16 @@ OPEN_TRIES_MAX = 40
 """How often the file is tried while other processes begin it."""
 RESUMED_SECONDS = 24 * 3600
 """How old a run may be that a new process takes up again."""
+
+FORK_WAIT_SECONDS = 5.0
+"""How long a fork waits for a statement under way; the longest that SQLite itself waits is shorter."""
+
+_in_use = threading.RLock()
+"""Held for every use of SQLite. Its own mutexes do not survive a fork: a child that is forked while another
+thread is inside would wait for them for good."""
+_held_for_fork = False
+_of_parents: list[sqlite3.Connection] = []
+"""Connections from before a fork, kept so that they are never closed: they are the parent's."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -62,8 +73,8 @@ class State:
     def __init__(self, folder: Path, warnings: Warnings) -> None:
         self._folder = folder
         self._warnings = warnings
-        self._lock = threading.RLock()
-        self._database = self._open()
+        with _in_use:
+            self._database = self._open()
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -89,7 +100,7 @@ class State:
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         """The database; after a failure, and for the rest of this process, one in memory."""
-        with self._lock:
+        with _in_use:
             try:
                 yield self._database
             except sqlite3.Error as error:
@@ -220,8 +231,12 @@ class State:
             )
 
     def close(self) -> None:
-        with self._lock:
+        with _in_use:
             self._database.close()
+
+    def abandon(self) -> None:
+        """In the child of a fork: leaves the connection to the parent."""
+        _of_parents.append(self._database)
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -244,3 +259,18 @@ def _connect_once(path: str) -> sqlite3.Connection:
     database.execute("PRAGMA synchronous = NORMAL")
     database.executescript(_SCHEMA)
     return database
+
+
+def _before_fork() -> None:
+    global _held_for_fork
+    _held_for_fork = _in_use.acquire(timeout=FORK_WAIT_SECONDS)
+
+
+def _after_fork() -> None:
+    global _held_for_fork
+    if _held_for_fork:
+        _held_for_fork = False
+        _in_use.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
