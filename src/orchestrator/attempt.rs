@@ -197,7 +197,7 @@ impl Trial<'_> {
 
     /// Asks for the picture. It is billed, so it is asked for once, whatever becomes of this process.
     ///
-    /// Crash contract. Before the intent: nothing happened. Between the intent and its end: the picture may be in the
+    /// Crash contract. Before the intent, and so in the wait for the account's limits: nothing happened. Between the intent and its end: the picture may be in the
     /// making and billed, and nobody knows its name, so the attempt ends as the infrastructure's fault. After its end:
     /// the name is on record, and a redo waits for it.
     async fn submit(&self, prompt: &str) -> Result<Submitted, AttemptHalt> {
@@ -214,9 +214,13 @@ impl Trial<'_> {
             }
         }
         let body = self.model.request(prompt, &self.original.media_url);
+        let wavespeed = &self.run.pipeline.services.wavespeed;
+        let permit = journal.unless_stopped(wavespeed.ready()).await?;
+        let permit = permit.map_err(|error| AttemptHalt::of(Stage::Generation, &error))?;
+        journal.checkpoint("ready", &step)?;
         let call_id = self.begin_submit(&step, &body).await?;
         journal.checkpoint("begun", &step)?;
-        let sent = self.run.pipeline.services.wavespeed.submit(&self.model.endpoint, &body).await;
+        let sent = wavespeed.submit(permit, &self.model.endpoint, &body).await;
         journal.checkpoint("sent", &step)?;
         let price = self.model.price_usd;
         let end = match &sent {

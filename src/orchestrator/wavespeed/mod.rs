@@ -32,6 +32,7 @@ use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::service::{Next, ServiceError};
 use crate::claude::retry_after;
@@ -94,6 +95,13 @@ pub struct WaveSpeed {
     inner: Arc<Inner>,
 }
 
+/// Leave to ask for one picture: a slot of the account, and a share of its minute.
+#[derive(Debug)]
+#[must_use = "dropping it gives the slot back"]
+pub struct Permit {
+    slot: Option<OwnedSemaphorePermit>,
+}
+
 type Submits = RateLimiter<NotKeyed, InMemoryState, ByClock, NoOpMiddleware<Duration>>;
 
 struct Inner {
@@ -149,20 +157,39 @@ impl WaveSpeed {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Asks for a picture. This is what is billed.
+    /// Waits until one more picture may be asked for: for a running prediction to end, and for the limits.
     ///
-    /// It waits for one of the running predictions to end, and for the limits, before anything is sent. A refused
+    /// Nothing is sent here, so whoever keeps a record of what may have been billed begins it after this wait. Dropping
+    /// the permit, or the wait, gives the slot back.
+    ///
+    /// # Errors
+    /// `Later` when the wait would be long. Nothing was asked for.
+    pub async fn ready(&self) -> Result<Permit, ServiceError> {
+        let slot = self.inner.slots.take(self.inner.clock.as_ref()).await;
+        self.may_submit().await?;
+        Ok(Permit { slot })
+    }
+
+    /// Asks for a picture. This is what is billed, and it takes the leave to do so with it.
+    ///
+    /// It does not wait: where another call was told of a limit since the permit was given, nothing is sent. A refused
     /// connection is tried again, since nothing was sent; nothing else is.
     ///
     /// # Errors
     /// `Later` when certainly nothing was asked for; `Unknown` when it may have been, and may be billed.
-    pub async fn submit(&self, endpoint: &str, body: &Value) -> Result<Prediction, ServiceError> {
+    pub async fn submit(
+        &self,
+        permit: Permit,
+        endpoint: &str,
+        body: &Value,
+    ) -> Result<Prediction, ServiceError> {
         let path = endpoint_path(endpoint)?;
-        let slot = self.inner.slots.take(self.inner.clock.as_ref()).await;
         let repeats =
             ExponentialBuilder::default().with_jitter().with_max_times(CONNECTS_AGAIN_MAX);
         let prediction = (|| async {
-            self.may_submit().await?;
+            if let Some(closed) = self.inner.throttle.closed() {
+                return Err(errors::rate_limited(Some(closed.left)));
+            }
             let request = self.request(Method::POST, &path, Step::Submit)?.json(body);
             self.call::<Prediction>(request, Step::Submit).await
         })
@@ -173,7 +200,7 @@ impl WaveSpeed {
         if !wire::is_id(&prediction.id) {
             return Err(errors::no_id());
         }
-        self.inner.slots.keep(&prediction.id, slot, self.inner.clock.now());
+        self.inner.slots.keep(&prediction.id, permit.slot, self.inner.clock.now());
         Ok(prediction)
     }
 

@@ -1,5 +1,7 @@
 //! WaveSpeed as its documentation shows it, and as it fails, over a real socket.
 
+mod limits;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,9 +49,13 @@ fn body() -> Value {
     serde_json::from_str(include_str!("fixtures/nano_banana_request.json")).unwrap()
 }
 
+async fn submit(wavespeed: &WaveSpeed, endpoint: &str) -> Result<Prediction, ServiceError> {
+    wavespeed.submit(wavespeed.ready().await?, endpoint, &body()).await
+}
+
 impl Stage {
     async fn submit(&self) -> Result<Prediction, ServiceError> {
-        self.wavespeed.submit("google/nano-banana/edit", &body()).await
+        submit(&self.wavespeed, "google/nano-banana/edit").await
     }
 
     async fn wait(&self) -> Result<Finished, ServiceError> {
@@ -224,28 +230,10 @@ async fn a_submit_that_was_turned_down_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_closes_the_door_and_is_handed_back() {
-    let limited = json(429, include_str!("fixtures/error_429.json"));
-    let stage = stage([limited.clone().with("retry-after", 120), json(200, SUBMITTED)]).await;
-    let error = stage.submit().await.unwrap_err();
-    assert_eq!(error.next, Next::Later { after: Some(Duration::from_mins(2)) });
-    assert_eq!(stage.submit().await.unwrap_err().code, "wavespeed_rate_limited");
-    assert_eq!(stage.service.calls(), 1, "the second never left");
-    stage.clock.advance(TimeDelta::seconds(121));
-    stage.submit().await.unwrap();
-
-    stage.service.then([limited, json(200, SUBMITTED)]);
-    let error = stage.submit().await.unwrap_err();
-    assert_eq!(error.next, Next::Later { after: Some(LIMITED_WAIT) });
-    stage.submit().await.unwrap();
-    assert!(stage.clock.slept_s().contains(&15), "a short wait is sat through");
-}
-
-#[tokio::test]
 async fn a_refused_connection_is_tried_again_since_nothing_was_sent() {
     let clock = SleptClock::new();
     let wavespeed = client(&testing::Service::nowhere().await, &clock, |_| {});
-    let error = wavespeed.submit("google/nano-banana/edit", &body()).await.unwrap_err();
+    let error = submit(&wavespeed, "google/nano-banana/edit").await.unwrap_err();
     assert_eq!(error.code, "wavespeed_unreachable");
     assert_eq!(error.next, Next::Later { after: None });
     assert_eq!(clock.slept_s().len(), CONNECTS_AGAIN_MAX);
@@ -263,53 +251,6 @@ async fn a_look_that_failed_is_repeated_and_then_waits() {
     }
     let stage = stage([json(404, r#"{"code":404,"message":"not found"}"#)]).await;
     assert_eq!(stage.wait().await.unwrap_err().code, "wavespeed_prediction_gone");
-}
-
-#[tokio::test]
-async fn submits_keep_to_the_accounts_pictures_a_minute() {
-    let service = testing::Service::answering([json(200, SUBMITTED)]).await;
-    let clock = SleptClock::new();
-    let wavespeed = client(&service.base_url, &clock, |settings| {
-        settings.submits_per_minute = NonZeroU32::new(3).unwrap();
-        settings.concurrent_max = NonZeroU32::new(100).unwrap();
-    });
-    for _ in 0..4 {
-        wavespeed.submit("a/b", &body()).await.unwrap();
-    }
-    assert_eq!(service.calls(), 4);
-    assert_eq!(clock.now(), start() + TimeDelta::seconds(20), "the fourth waited for its share");
-}
-
-#[tokio::test]
-async fn no_more_predictions_run_at_once_than_the_account_may() {
-    let service = testing::Service::answering([json(200, SUBMITTED)]).await;
-    let clock = SleptClock::new();
-    let wavespeed = client(&service.base_url, &clock, |settings| {
-        settings.concurrent_max = NonZeroU32::MIN;
-        settings.submits_per_minute = NonZeroU32::new(100).unwrap();
-    });
-    let first = wavespeed.submit("a/b", &body()).await.unwrap();
-    let second = tokio::spawn({
-        let wavespeed = wavespeed.clone();
-        async move { wavespeed.submit("a/b", &body()).await }
-    });
-    tokio::task::yield_now().await;
-    assert_eq!(service.calls(), 1, "the second waits for the first to end");
-    service.then([json(200, COMPLETED), json(200, SUBMITTED)]);
-    wavespeed.wait(&first.id, start() + TimeDelta::hours(9)).await.unwrap();
-    second.await.unwrap().unwrap();
-    assert_eq!(service.calls(), 3);
-}
-
-#[tokio::test]
-async fn a_prediction_that_nobody_waits_for_gives_its_slot_back() {
-    let service = testing::Service::answering([json(200, SUBMITTED)]).await;
-    let clock = SleptClock::new();
-    let wavespeed =
-        client(&service.base_url, &clock, |settings| settings.concurrent_max = NonZeroU32::MIN);
-    wavespeed.submit("a/b", &body()).await.unwrap();
-    wavespeed.submit("a/b", &body()).await.unwrap();
-    assert!(clock.now() >= start() + TimeDelta::minutes(15));
 }
 
 #[tokio::test]
@@ -357,7 +298,7 @@ async fn an_upload_is_made_again_with_a_new_place() {
 async fn what_would_lead_elsewhere_is_never_sent() {
     let stage = stage([json(200, SUBMITTED)]).await;
     for endpoint in ["", "a//b", "../x", "a/b?c", "https://evil.example"] {
-        let error = stage.wavespeed.submit(endpoint, &body()).await.unwrap_err();
+        let error = submit(&stage.wavespeed, endpoint).await.unwrap_err();
         assert_eq!(error.code, "wavespeed_bad_endpoint", "{endpoint}");
     }
     for id in ["", "../a", "a/b"] {
