@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 pub use database::{Database, check_schema, migrate};
 pub use error::StartError;
-pub use orchestrating::{Orchestrate, definition_of as pipeline_of, service_settings};
+pub use orchestrating::{Orchestrate, missing_settings};
 pub(crate) use start::host_name;
 
 use crate::claude::{ClaudeApi, Pause, TimerPause};
@@ -187,6 +187,7 @@ impl Server {
         {
             self.http.abort();
         }
+        self.runtime.stop_taking();
         // Runs end at their next step and tell the logger, so they end before it.
         if let Some(orchestrating) = self.orchestrating.take() {
             orchestrating.shut_down().await;

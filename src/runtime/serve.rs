@@ -76,10 +76,16 @@ impl Runtime {
         &self.engine
     }
 
+    /// Claims nothing new from now on; the grace time of running effects begins. For a process that has more to stop than
+    /// this runtime, so that all of it has one grace time and not one after the other.
+    pub fn stop_taking(&self) {
+        self.stop_taking.cancel();
+    }
+
     /// Stops in order: nothing new is claimed, running effects get their grace time and are handed
     /// back after it without spending a try, and only then is this worker's lock given up.
     pub async fn shut_down(self) {
-        self.stop_taking.cancel();
+        self.stop_taking();
         self.chores.close();
         self.chores.wait().await;
         // A watcher may have moved a cycle after the worker's last look.

@@ -21,6 +21,8 @@ use crate::settings::{Secret, Settings};
 use crate::task_log::TaskLogger;
 use crate::workflow::Definition;
 
+const CLAUDE_KEY: &str = "ANTHROPIC_API_KEY";
+
 /// Which workflow's pipeline runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orchestrate {
@@ -54,7 +56,7 @@ pub(super) fn plan(
     let settings = &options.settings;
     let (workflow, definition) =
         definition_of(&settings.workflows, workflows, wanted.workflow.as_deref())?;
-    let reached = service_settings(settings)?;
+    let reached = service_settings(settings, claude.as_ref())?;
     let secret = reached.clickup_webhook_secret.clone();
     let (claude, clock) = (Arc::clone(claude), Arc::clone(&options.clock));
     let services = Services::new(&reached, &definition.keys, claude, clock)?;
@@ -105,25 +107,34 @@ pub fn definition_of(
     })
 }
 
-/// What the pipeline needs to reach its services.
-///
-/// # Errors
-/// [`StartError::PipelineSettings`] with the names of everything that is missing.
-pub fn service_settings(settings: &Settings) -> Result<ServiceSettings, StartError> {
-    let missing: Vec<&'static str> = [
+/// The settings that the pipeline needs and that are not set.
+#[must_use]
+pub fn missing_settings(settings: &Settings) -> Vec<&'static str> {
+    [
         ("CLICKUP_API_TOKEN", settings.clickup_api_token.is_none()),
         ("CLICKUP_WEBHOOK_SECRET", settings.clickup_webhook_secret.is_none()),
         ("WAVESPEED_API_KEY", settings.wavespeed_api_key.is_none()),
+        (CLAUDE_KEY, settings.anthropic_api_key.is_none()),
     ]
     .into_iter()
     .filter_map(|(name, is_missing)| is_missing.then_some(name))
-    .collect();
+    .collect()
+}
+
+/// What the pipeline needs to reach its services.
+fn service_settings(
+    settings: &Settings,
+    claude: &dyn ClaudeApi,
+) -> Result<ServiceSettings, StartError> {
+    let mut missing = missing_settings(settings);
+    // A program that brings its own Claude needs no key here.
+    missing.retain(|name| *name != CLAUDE_KEY || !claude.configured());
     match (
         &settings.clickup_api_token,
         &settings.clickup_webhook_secret,
         &settings.wavespeed_api_key,
     ) {
-        (Some(token), Some(secret), Some(key)) => Ok(ServiceSettings {
+        (Some(token), Some(secret), Some(key)) if missing.is_empty() => Ok(ServiceSettings {
             clickup_base_url: settings.clickup_base_url.clone(),
             clickup_token: token.clone(),
             clickup_webhook_secret: secret.clone(),
