@@ -1,5 +1,7 @@
 //! `mathesis doctor`.
 
+mod pipeline;
+
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
@@ -62,6 +64,7 @@ fn bad(check: impl Into<String>, said: impl Into<String>, remedy: impl Into<Stri
 /// Runs the command.
 pub async fn run(command: Doctor, settings: &Settings) -> Result<(), Failure> {
     let mut findings = of_workflows(settings);
+    findings.extend(pipeline::of_settings(settings));
     findings.extend(of_claude(settings));
     findings.extend(of_spool(settings));
     match Context::open(settings, Need::Existing).await {
@@ -216,6 +219,7 @@ async fn of_database(context: &Context, settings: &Settings) -> Vec<Finding> {
     for workflow in context.engine.registry.all() {
         findings.extend(of_cycle(context, &workflow).await);
         findings.extend(of_files(context, &workflow).await);
+        findings.extend(pipeline::of_jobs(context, &workflow).await);
     }
     findings
 }
