@@ -1,8 +1,12 @@
 //! The reference pipeline against stand-ins that speak the documented formats, on a real PostgreSQL.
 
+mod binary;
+mod commands;
 mod crashes;
 mod deliveries;
 mod ends;
+mod keeping;
+mod plant;
 
 use std::collections::BTreeMap;
 use std::io::Cursor;

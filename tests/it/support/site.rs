@@ -330,7 +330,8 @@ impl Asked {
     }
 }
 
-fn write_site(folder: &TempDir) {
+/// Writes the shipped workflow into a folder, and documents for its models.
+pub fn write_site(folder: &TempDir) {
     let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("workflows/image-editing");
     copy(&shipped, &folder.path().join("workflows/image-editing"));
     for model in [WAN, NANO] {
@@ -355,7 +356,8 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("an address").port()
 }
