@@ -113,7 +113,7 @@ async fn status(settings: &Settings, of: OfWorkflow, json: AsJson) -> Result<(),
                 until.map_or_else(|| "-".to_owned(), time),
                 output::or_dash(job.last_step.as_deref()),
                 job.cost_usd.round_dp(4).to_string(),
-                brief(why, 160),
+                brief(why, 300),
             ]);
         }
         output::say_table(

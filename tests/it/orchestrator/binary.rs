@@ -104,7 +104,7 @@ async fn told_to_stop_it_hands_its_runs_back_within_the_grace_and_spends_no_atte
         !plant.script.seen(&hanging).is_empty() && plant.wavespeed.billed().len() >= 4
     })
     .await;
-    let (code, took) = plant.terminate();
+    let (code, took) = plant.terminate().await;
     assert_eq!(code, Some(0));
     assert!(took <= plant.stop_max(), "it took {took:?}");
     let jobs = plant

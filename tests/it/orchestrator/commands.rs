@@ -43,7 +43,7 @@ fn text(bytes: &[u8]) -> String {
 async fn with_jobs() -> Plant {
     let plant = Plant::new().await;
     plant.start().await;
-    assert_eq!(plant.terminate().0, Some(0));
+    assert_eq!(plant.terminate().await.0, Some(0));
     sqlx::raw_sql(JOBS).execute(&plant.pool).await.expect("the jobs are there");
     plant
 }

@@ -135,14 +135,19 @@ impl Plant {
     }
 
     /// Tells the server to stop, as a platform does; how it ended, and how long that took.
-    pub fn terminate(&self) -> (Option<i32>, Duration) {
-        let child = self.server.lock().expect("no test panicked with it").take();
-        let mut child = child.expect("the server runs");
+    pub async fn terminate(&self) -> (Option<i32>, Duration) {
         let told_at = Instant::now();
-        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let pid = self.child(|child| child.id().to_string());
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(told.expect("kill runs").success());
-        let status = child.wait().expect("the server is gone");
-        (status.code(), told_at.elapsed())
+        let ended = || self.child(|child| child.try_wait().expect("it can be waited for"));
+        until("the server ends", || async { ended().is_some() }).await;
+        (ended().and_then(|status| status.code()), told_at.elapsed())
+    }
+
+    fn child<T>(&self, of: impl FnOnce(&mut Child) -> T) -> T {
+        let mut server = self.server.lock().expect("no test panicked with it");
+        of(server.as_mut().expect("the server runs"))
     }
 
     /// How long a server may take from SIGTERM to its end: the grace, and a little for the rest.
