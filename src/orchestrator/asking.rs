@@ -21,6 +21,10 @@ use crate::task_log::Fault;
 
 /// What a crash inside a call writes as its code.
 const CALL_LOST: &str = "call_lost";
+/// The code of an answer that is not what was asked for, on whichever level that is seen.
+const INVALID_JSON: &str = "claude_invalid_json";
+/// The code of an answer that is no message.
+const UNREADABLE: &str = "claude_unreadable";
 /// A call that a crash cut off is made once more at most.
 const CRASHES_MAX: usize = 2;
 
@@ -140,7 +144,7 @@ impl Question<'_> {
         match end.status {
             CallStatus::Answered => {
                 let text = end.response_text.as_deref().unwrap_or_default();
-                Some(read(text).map_err(|why| ("claude_unusable_answer".to_owned(), why)))
+                Some(read(text).map_err(|why| (INVALID_JSON.to_owned(), why)))
             }
             CallStatus::Failed => Some(Err((
                 end.error_code.clone().unwrap_or_default(),
@@ -190,13 +194,12 @@ impl Question<'_> {
             return Err(crate::store::StoreError::JobLost { job_id }.into());
         }
         // An answer that cannot be used is on record, and what is on record decides.
-        let answered = worth_another_ask(&error) || matches!(error, CallError::Refused { .. });
-        if answered && !matches!(error, CallError::Unreadable { .. }) {
+        if worth_another_ask(&error) || matches!(error, CallError::Refused { .. }) {
             return Ok(());
         }
-        let error = service_error(&error);
-        // What timed out or broke off is counted by `check_lost`; until then it is asked again after a wait.
-        Err(AttemptHalt::of(self.stage, &error))
+        // The last call without an answer that is allowed ends the attempt now: after a wait nobody would ask again.
+        self.check_lost(&self.rows().await?)?;
+        Err(AttemptHalt::of(self.stage, &service_error(&error)))
     }
 }
 
@@ -250,6 +253,8 @@ fn end_of(finished: &Finished) -> CallEnd {
     let status = match (&finished.error_code, &finished.response_text) {
         (None, _) => CallStatus::Answered,
         (Some(_), Some(_)) => CallStatus::Failed,
+        // It was answered, though not with a message; so its cost is a guess.
+        (Some(UNREADABLE), None) => CallStatus::Failed,
         (Some(_), None) if finished.estimated => CallStatus::Lost,
         (Some(_), None) => CallStatus::Refused,
     };

@@ -286,7 +286,7 @@ impl Trial<'_> {
     ) -> Result<AttemptHalt, AttemptHalt> {
         let journal = &self.run.journal;
         match error.next {
-            Next::Never { .. } => {
+            Next::Never { .. } if NOT_CHARGED.contains(&error.code) => {
                 let (pool, workflow_id) = (journal.engine.store.pool(), self.run.job.workflow_id);
                 let call_id = submitted.call_id;
                 calls::refund(pool, workflow_id, call_id, error.code, &error.words).await?;
@@ -296,7 +296,8 @@ impl Trial<'_> {
                 let (stage, fault) = (Stage::Generation, Fault::Infrastructure);
                 return Ok(AttemptHalt::failed(stage, error.code, words, fault));
             }
-            Next::Later { .. } | Next::Operator | Next::Unknown => {}
+            // Where only the look failed, the picture may have been made and charged.
+            Next::Never { .. } | Next::Later { .. } | Next::Operator | Next::Unknown => {}
         }
         Ok(AttemptHalt::of(Stage::Generation, error))
     }
@@ -356,6 +357,10 @@ pub(super) async fn small(picture: Picture) -> Result<Picture, ServiceError> {
         )),
     }
 }
+
+/// How WaveSpeed says that a picture failed, which it does not charge.
+const NOT_CHARGED: [&str; 3] =
+    ["wavespeed_prediction_failed", "wavespeed_content_policy", "wavespeed_no_output"];
 
 /// A shared picture.
 pub(super) type SharedPicture = Arc<Picture>;

@@ -71,8 +71,18 @@ pub const fn worth_another_ask(error: &CallError) -> bool {
 /// What a call that has failed for good, its own retries included, means to a run.
 #[must_use]
 pub fn service_error(error: &CallError) -> ServiceError {
-    let words = format!("{error} {}", error.remedy());
+    let words = format!("{error} {}", remedy(error));
     ServiceError::new(Service::Claude, error.code(), words, next(error))
+}
+
+/// What can be done about it, in a run. The rest of the advice is the same as for an analysis.
+fn remedy(error: &CallError) -> &'static str {
+    match error {
+        CallError::RequestTooLarge { .. } | CallError::ContextWindowExceeded => {
+            "Shorten the task's text, or the model's documents."
+        }
+        error => error.remedy(),
+    }
 }
 
 fn next(error: &CallError) -> Next {

@@ -5,6 +5,7 @@ mod commands;
 mod crashes;
 mod deliveries;
 mod ends;
+mod errors;
 mod keeping;
 mod plant;
 
@@ -59,7 +60,7 @@ impl Works {
         let script = Script::new(7);
         let clickup = ClickUpStandIn::start(ClickUpStandInSettings::default(), script.clone());
         let clickup = clickup.await.expect("ClickUp's stand-in starts");
-        let settings = WaveSpeedStandInSettings { key: "ws".to_owned(), ..Default::default() };
+        let settings = WaveSpeedStandInSettings::default();
         let wavespeed = WaveSpeedStandIn::start(settings, script.clone(), PlainPainter);
         let wavespeed = wavespeed.await.expect("WaveSpeed's stand-in starts");
         let scores: Scores =
@@ -163,7 +164,7 @@ fn pipeline(
         clickup_token: Secret::new("pk_stand_in"),
         clickup_webhook_secret: Secret::new(SECRET),
         wavespeed_base_url: wavespeed.base_url().to_owned(),
-        wavespeed_key: Secret::new("ws"),
+        wavespeed_key: Secret::new("ws-stand-in"),
     };
     let key = ApiKey::new("sk").expect("a key");
     let real = HttpClaude::new(ClaudeSettings::new(claude.base_url(), Some(key)));
