@@ -30,10 +30,11 @@ fn cut(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max).collect()
 }
 
-fn claude_metadata(facts: &ClaudeFacts) -> Map<String, Value> {
+/// Under a name for each role: an attempt keeps one value for each name, and both roles' calls were paid.
+fn claude_metadata(name: &str, facts: &ClaudeFacts) -> Map<String, Value> {
     let mut map = Map::new();
     map.insert(
-        "claude".to_owned(),
+        name.to_owned(),
         json!({
             "model": facts.model,
             "request_id": facts.request_id,
@@ -81,7 +82,7 @@ pub fn enhanced(
     let mut event = of_run(job, EventBody::Enhancement(body), enhanced.ended_at)
         .of_attempt(model, iteration)
         .with_version(assigned.version);
-    event.metadata = claude_metadata(&value.claude);
+    event.metadata = claude_metadata("claude_enhancement", &value.claude);
     event.metadata.insert("rationale".to_owned(), value.rationale.as_str().into());
     event
 }
@@ -127,7 +128,7 @@ pub fn validated(
     };
     let mut event =
         of_run(job, EventBody::Validation(body), judged.ended_at).of_attempt(model, iteration);
-    event.metadata = claude_metadata(&value.claude);
+    event.metadata = claude_metadata("claude_validation", &value.claude);
     event
 }
 

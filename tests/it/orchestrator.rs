@@ -6,6 +6,7 @@ mod crashes;
 mod deliveries;
 mod ends;
 mod errors;
+mod greek;
 mod keeping;
 mod plant;
 
