@@ -223,7 +223,9 @@ const fn happened_when(name: EventName) -> &'static str {
         EventName::CandidatesGenerated => {
             "candidates are stored and their decks dealt, for some models or for none"
         }
-        EventName::LookTaken => "a model's deck is complete and its scores are frozen",
+        EventName::LookTaken => {
+            "a model's deck is complete, or its judge changed; its scores are frozen"
+        }
         EventName::TestTimedOut => {
             "the test's time is out; models without a verdict are inconclusive"
         }
@@ -266,7 +268,7 @@ is final once its files are written, with `guard = \"probation\"` it is watched 
 const ABOUT_EFFECTS: &str = "\
 Effects *asked on entering* are those that some way into the state asks for; those *asked while in it*
 come with an event that does not leave it. `await_approval` is asked for where the workflow's `approval` says so, and
-when a probation was extended and still has too few scores. `rollback_requested` asks for `roll_back`
+when a probation was extended and still has too few scores, or met another judge. `rollback_requested` asks for `roll_back`
 in every state that takes it; it is left out of the table.
 ";
 

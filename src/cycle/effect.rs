@@ -6,12 +6,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::state::{Adoption, UnknownName, names};
+use crate::experiment::Phase;
+use crate::experiment::deck::DeckRules;
 
 /// One piece of work that a transition wants done.
 ///
 /// Most effects become rows of `effects`, claimed and performed by a worker outside any
-/// transaction. [`Effect::AwaitApproval`] and [`Effect::OpenNextCycle`] are carried out inside the
-/// transition's own transaction, so they cannot be lost or done twice.
+/// transaction. [`Effect::Deal`], [`Effect::AwaitApproval`] and [`Effect::OpenNextCycle`] are carried
+/// out inside the transition's own transaction, so they cannot be lost or done twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Effect {
@@ -35,6 +37,20 @@ pub enum Effect {
     RollBack {
         /// The change.
         change: Adoption,
+    },
+    /// Deal a deck to a model, before the first task draws from it.
+    Deal {
+        /// The image model.
+        model: String,
+        /// Which deck.
+        phase: Phase,
+        /// How many tasks, and how finely mixed.
+        deck: DeckRules,
+    },
+    /// Give a probation whose time is out without enough scores the same time once more.
+    Extend {
+        /// The image model.
+        model: String,
     },
     /// Place a hold that waits for a person's word.
     AwaitApproval {
@@ -63,6 +79,8 @@ names! {
         Apply => "apply",
         Revert => "revert",
         RollBack => "roll_back",
+        Deal => "deal",
+        Extend => "extend",
         AwaitApproval => "await_approval",
         OpenNextCycle => "open_next_cycle",
     }
@@ -79,6 +97,8 @@ impl Effect {
             Self::Apply { .. } => EffectKind::Apply,
             Self::Revert { .. } => EffectKind::Revert,
             Self::RollBack { .. } => EffectKind::RollBack,
+            Self::Deal { .. } => EffectKind::Deal,
+            Self::Extend { .. } => EffectKind::Extend,
             Self::AwaitApproval { .. } => EffectKind::AwaitApproval,
             Self::OpenNextCycle => EffectKind::OpenNextCycle,
         }
@@ -89,7 +109,7 @@ impl EffectKind {
     /// True for effects that become rows and are performed by a worker.
     #[must_use]
     pub const fn is_queued(self) -> bool {
-        !matches!(self, Self::AwaitApproval | Self::OpenNextCycle)
+        !matches!(self, Self::Deal | Self::Extend | Self::AwaitApproval | Self::OpenNextCycle)
     }
 
     /// True for effects that run even while the cycle is held: they put a safe state back.

@@ -37,8 +37,11 @@ pub enum Event {
     LookTaken {
         /// The image model.
         model: String,
-        /// The frozen scores by block, and what went missing.
+        /// The frozen scores by block, those of earlier looks included, and what went missing.
         look: Look,
+        /// True when more than one validator gave them: they decide nothing then.
+        #[serde(default)]
+        judge_changed: bool,
     },
     /// The test's time is out for every experiment that has no verdict yet.
     TestTimedOut,
@@ -54,6 +57,10 @@ pub enum Event {
         pooled: ByArm<Sum>,
         /// Sums over the probation alone.
         probation: ByArm<Sum>,
+        /// True when the validator changed since the test began: scores of two judges are never
+        /// pooled.
+        #[serde(default)]
+        judge_changed: bool,
     },
     /// A person decided a probation that could not decide itself.
     ProbationSettled {

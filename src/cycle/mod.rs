@@ -14,13 +14,14 @@ mod samples;
 mod snapshot;
 mod state;
 
+pub use crate::experiment::Guard;
 pub use diagram::{mermaid, state_machine_page, transition_table};
 pub use effect::{ApprovalStage, Effect, EffectKind};
 pub use event::{Event, EventName, NoCandidate, NoCandidateReason};
 pub use machine::{InvalidTransition, step};
 pub use outcome::{ModelOutcome, ModelResult, Outcome};
 pub use samples::{sample_events, sample_rules, sample_states};
-pub use snapshot::{Approval, Guard, Rules, Snapshot, SnapshotError};
+pub use snapshot::{Approval, Rules, Snapshot, SnapshotError};
 pub use state::{
     Adoption, AnalysisSummary, Experiment, ModelVerdict, OnProbation, ProbationDecision, State,
     StateName, Window,

@@ -2,13 +2,14 @@
 
 use super::event::{Event, NoCandidate, NoCandidateReason};
 use super::outcome::{ModelOutcome, ModelResult, Outcome};
-use super::snapshot::{Approval, Guard, Rules};
+use super::snapshot::{Approval, Rules};
 use super::state::{
     Adoption, AnalysisSummary, Experiment, ModelVerdict, OnProbation, ProbationDecision, State,
     Window,
 };
-use crate::experiment::ByArm;
+use crate::experiment::deck::DeckRules;
 use crate::experiment::gate::{Decision, GateRules, Look, Reason, Status, Sum};
+use crate::experiment::{ByArm, Guard};
 
 const FIRST: &str = "seedream";
 const SECOND: &str = "qwen";
@@ -40,6 +41,7 @@ pub fn sample_states() -> Vec<State> {
         applying(Some(Reason::Superseded)),
         probation(&[watched(FIRST, None)]),
         probation(&[OnProbation { extended: true, ..watched(FIRST, None) }]),
+        probation(&[OnProbation { extended: true, asked: true, ..watched(FIRST, None) }]),
         probation(&[watched(FIRST, None), watched(SECOND, None)]),
         probation(&[watched(FIRST, None), watched(SECOND, Some(ProbationDecision::Kept))]),
         probation(&[watched(FIRST, None), watched(SECOND, Some(ProbationDecision::Regressed))]),
@@ -70,6 +72,7 @@ pub fn sample_events() -> Vec<Event> {
         look_taken(FIRST, 8),
         look_taken(FIRST, 7),
         look_taken(SECOND, 8),
+        barely_better(FIRST),
         Event::TestTimedOut,
         Event::VerdictsSettled,
         Event::FilesApplied,
@@ -96,6 +99,9 @@ pub fn sample_rules() -> Vec<Rules> {
             trigger_tasks: 50,
             gate: GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 },
             guard,
+            split: DeckRules { per_arm: 10, block: 4 },
+            probation: DeckRules { per_arm: 15, block: 4 },
+            strict_looks_max: 5,
             retain_basis_points: 500,
             probation_scores_per_arm_min: 8,
             approval,
@@ -105,7 +111,14 @@ pub fn sample_rules() -> Vec<Rules> {
 }
 
 fn experiment(model: &str, decision: Option<Decision>) -> Experiment {
-    Experiment { model: model.to_owned(), control: 3, candidate: 4, decision, dropped: None }
+    Experiment {
+        model: model.to_owned(),
+        control: 3,
+        candidate: 4,
+        looks: 0,
+        decision,
+        dropped: None,
+    }
 }
 
 fn verdict(model: &str, decision: Decision, dropped: Option<Reason>) -> ModelVerdict {
@@ -132,7 +145,7 @@ fn probation(on_probation: &[OnProbation]) -> State {
 }
 
 fn watched(model: &str, decision: Option<ProbationDecision>) -> OnProbation {
-    OnProbation { adoption: adoption(model), extended: false, decision }
+    OnProbation { adoption: adoption(model), extended: false, asked: false, decision }
 }
 
 fn reverting(kept: &[&str], cancelled_because: Option<&str>) -> State {
@@ -166,6 +179,17 @@ fn look_taken(model: &str, candidate_score: u16) -> Event {
     Event::LookTaken {
         model: model.to_owned(),
         look: Look { blocks: vec![block; 5], missed: ByArm::default() },
+        judge_changed: false,
+    }
+}
+
+/// Ten scores an arm that pass the rule and may be chance: what `strict` looks at again.
+fn barely_better(model: &str) -> Event {
+    let block = ByArm { control: vec![5, 9], candidate: vec![6, 10] };
+    Event::LookTaken {
+        model: model.to_owned(),
+        look: Look { blocks: vec![block; 5], missed: ByArm::default() },
+        judge_changed: false,
     }
 }
 
@@ -179,6 +203,7 @@ fn probation_look(model: &str, candidate_score: u64, count: u64) -> Event {
         model: model.to_owned(),
         pooled: sums(10 + count),
         probation: sums(count),
+        judge_changed: false,
     }
 }
 

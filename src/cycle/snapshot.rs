@@ -4,13 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::state::{State, UnknownName, names};
-use crate::experiment::gate::GateRules;
+use crate::experiment::deck::DeckRules;
+use crate::experiment::gate::{self, Decision, GateRules, Look, Reason, Status};
+use crate::experiment::strict::{self, Step};
+use crate::experiment::{Guard, paired};
 
 /// The format that this version of the program writes.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// All that the machine knows of a cycle. Stored as JSON in `cycles.snapshot`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,20 +41,18 @@ pub struct Rules {
     pub gate: GateRules,
     /// What watches an adoption.
     pub guard: Guard,
+    /// The deck of a test.
+    pub split: DeckRules,
+    /// The deck of a probation.
+    pub probation: DeckRules,
+    /// Under the guard `strict`, the look that decides at the latest.
+    pub strict_looks_max: u32,
     /// Pooled improvement, in basis points, that a probation must exceed to keep the adoption.
     pub retain_basis_points: u32,
     /// Probation scores an arm below which a probation cannot decide itself.
     pub probation_scores_per_arm_min: u32,
     /// When a person is asked.
     pub approval: Approval,
-}
-
-names! {
-    /// What watches an adoption after the gate.
-    Guard {
-        Off => "off",
-        Probation => "probation",
-    }
 }
 
 names! {
@@ -89,6 +90,33 @@ pub enum SnapshotError {
     NoFormat,
 }
 
+impl Rules {
+    /// What the `number`-th look, from 1, at a test's frozen scores amounts to under the guard.
+    #[must_use]
+    pub fn look(&self, number: u32, look: &Look) -> Step {
+        match self.guard {
+            Guard::Off | Guard::Probation => Step::Decided(gate::decide(&self.gate, look)),
+            Guard::Paired => Step::Decided(paired::decide(&self.gate, look)),
+            Guard::Strict => match strict::step(&self.gate, number, look) {
+                Step::GoesOn if number >= self.strict_looks_max => {
+                    Step::Decided(self.at_the_last_look(look))
+                }
+                step => step,
+            },
+        }
+    }
+
+    /// The verdict on a candidate that is neither proven nor refuted when no further look is allowed.
+    fn at_the_last_look(&self, look: &Look) -> Decision {
+        let literal = gate::decide(&self.gate, look);
+        let reason = match literal.status {
+            Status::Adopted => Reason::NotProven,
+            Status::Rejected | Status::Inconclusive => literal.reason,
+        };
+        Decision { status: Status::Rejected, reason }
+    }
+}
+
 impl Snapshot {
     /// A fresh cycle in Collecting, before its first event.
     #[must_use]
@@ -112,12 +140,19 @@ impl Snapshot {
 
 /// Brings an older format up to the current one, one step a format.
 fn upcast(format: u64, mut value: Value) -> Value {
-    // Format 0 was a pre-release without `without`; it is kept as the pattern for the next one.
-    if format == 0
-        && let Some(object) = value.as_object_mut()
-    {
+    let Some(object) = value.as_object_mut() else { return value };
+    // Format 0 was a pre-release without `without`.
+    if format < 1 {
         object.entry("without").or_insert_with(|| Value::Array(Vec::new()));
-        object.insert("format".to_owned(), Value::from(FORMAT));
     }
+    // Format 1 dealt one deck of ten an arm, and its rules named none.
+    if format < 2
+        && let Some(rules) = object.get_mut("rules").and_then(Value::as_object_mut)
+    {
+        rules.entry("split").or_insert_with(|| json!({ "per_arm": 10, "block": 4 }));
+        rules.entry("probation").or_insert_with(|| json!({ "per_arm": 15, "block": 4 }));
+        rules.entry("strict_looks_max").or_insert_with(|| json!(strict::LOOKS_MAX));
+    }
+    object.insert("format".to_owned(), Value::from(FORMAT));
     value
 }

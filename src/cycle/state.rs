@@ -108,6 +108,9 @@ pub struct Experiment {
     pub control: i32,
     /// Version number of the candidate.
     pub candidate: i32,
+    /// Looks taken so far that decided nothing; only the guard `strict` takes more than one.
+    #[serde(default)]
+    pub looks: u32,
     /// The verdict, once its look was taken or the experiment ended otherwise.
     pub decision: Option<Decision>,
     /// Why an adopting verdict is not carried out after all, where the others still wait for theirs.
@@ -147,6 +150,9 @@ pub struct OnProbation {
     pub adoption: Adoption,
     /// Set once the probation was extended; it is extended at most once.
     pub extended: bool,
+    /// Set once a person was asked, because the extended probation could not decide itself either.
+    #[serde(default)]
+    pub asked: bool,
     /// How it ended, once it has.
     pub decision: Option<ProbationDecision>,
 }

@@ -5,12 +5,14 @@ mod probation;
 mod properties;
 mod refusals;
 mod stored;
+mod strict;
 mod taken_out;
 mod walks;
 
 use super::*;
-use crate::experiment::ByArm;
+use crate::experiment::deck::DeckRules;
 use crate::experiment::gate::{GateRules, Look, Sum};
+use crate::experiment::{ByArm, Phase};
 
 const SEEDREAM: &str = "seedream";
 const QWEN: &str = "qwen";
@@ -91,6 +93,9 @@ fn rules(guard: Guard, approval: Approval) -> Rules {
         trigger_tasks: 50,
         gate: GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 },
         guard,
+        split: DeckRules { per_arm: 10, block: 4 },
+        probation: DeckRules { per_arm: 15, block: 4 },
+        strict_looks_max: 5,
         retain_basis_points: 500,
         probation_scores_per_arm_min: 8,
         approval,
@@ -110,6 +115,7 @@ fn candidates(models: &[&str], without: &[&str]) -> Event {
         model: (*model).to_owned(),
         control: 3,
         candidate: 4,
+        looks: 0,
         decision: None,
         dropped: None,
     };
@@ -134,6 +140,7 @@ fn look(model: &str, candidate_total: u16) -> Event {
     Event::LookTaken {
         model: model.to_owned(),
         look: Look { blocks: (0..5).map(block).collect(), missed: ByArm::default() },
+        judge_changed: false,
     }
 }
 
@@ -152,6 +159,7 @@ fn probation_look(model: &str, candidate_total: u64, count: u64) -> Event {
         model: model.to_owned(),
         pooled: ByArm { control: sum(175, 25), candidate: sum(candidate_total, 25) },
         probation: ByArm { control: sum(7 * count, count), candidate: sum(7 * count, count) },
+        judge_changed: false,
     }
 }
 
@@ -203,6 +211,15 @@ fn applies(models: &[&str]) -> Effect {
 
 fn reverts(models: &[&str]) -> Effect {
     Effect::Revert { reverts: models.iter().map(|model| change(model, 4, 3)).collect() }
+}
+
+fn deals(model: &str) -> Effect {
+    let deck = DeckRules { per_arm: 15, block: 4 };
+    Effect::Deal { model: model.to_owned(), phase: Phase::Probation, deck }
+}
+
+fn extends(model: &str) -> Effect {
+    Effect::Extend { model: model.to_owned() }
 }
 
 const fn asks(stage: ApprovalStage) -> Effect {

@@ -188,6 +188,8 @@ fn testing(text: &str) -> Analytics {
             new_version: 2,
             status: "adopted".to_owned(),
             on_watch: false,
+            probation: None,
+            probation_sentence: None,
             reason: None,
             opened_at: at("2026-11-09T22:30:00Z"),
             decided_at: None,

@@ -50,6 +50,11 @@ pub(super) async fn entered(
             lines.push("Applying   the adopted documents are written".to_owned());
             lines
         }
+        "probation" => vec![
+            "Probation  adopted, on watch: thirty more tasks, one to one, before the adoption stands"
+                .to_owned(),
+        ],
+        "reverting" => vec!["Reverting  the old documents are put back".to_owned()],
         "applied" => {
             let mut lines = vec!["Applied".to_owned()];
             lines.extend(files(&api.analytics().await?, stage.home(), number));

@@ -219,12 +219,12 @@ impl Show {
     fn show_progress(&self, status: &Value) {
         let state = status["state"].as_str().unwrap_or_default();
         let number = |value: &Value| value.as_u64().unwrap_or(0);
-        let pace =
-            if matches!(state, "collecting" | "testing") { Pace::Full } else { Pace::Trickle };
+        let draws_tasks = matches!(state, "collecting" | "testing" | "probation");
+        let pace = if draws_tasks { Pace::Full } else { Pace::Trickle };
         self.pace.send_if_modified(|now| std::mem::replace(now, pace) != pace);
         let (position, length) = match state {
             "collecting" => (number(&status["tasks_waiting"]), number(&status["trigger_tasks"])),
-            "testing" => {
+            "testing" | "probation" => {
                 let models = status["models"].as_array().map(Vec::as_slice).unwrap_or_default();
                 let both = |what: &str| -> u64 {
                     models

@@ -2,7 +2,7 @@
 
 use crate::experiment::Arm;
 use crate::runtime::Engine;
-use crate::store::assignments::{self, AssignmentRow, Pin, RunKey};
+use crate::store::assignments::{self, AssignmentRow, Held, Pin, RunKey};
 use crate::store::{StoreError, versions};
 
 /// How often a deal that lost a race against another call of the same run is tried again.
@@ -42,18 +42,19 @@ async fn try_deal(engine: &Engine, key: RunKey<'_>) -> Result<Dealt, StoreError>
         return Ok(Dealt::Told(told));
     }
     if let Some(deck) = assignments::open_deck(&mut tx, key).await?
-        && let Some((slot, arm)) = assignments::lock_slot(&mut tx, key, deck.cycle).await?
+        && let Some((slot, arm)) = assignments::lock_slot(&mut tx, key, &deck).await?
     {
-        let version = match arm {
-            Arm::Control => deck.control_version,
-            Arm::Candidate => deck.candidate_version,
+        let (version, other) = match arm {
+            Arm::Control => (deck.control_version, deck.candidate_version),
+            Arm::Candidate => (deck.candidate_version, deck.control_version),
         };
+        let pair_version = deck.paired.then_some(other);
         // First the assignment, whose key makes calls of the same run wait for each other, then the slot.
-        let holds = (deck.cycle, slot, arm);
-        if !assignments::insert_holder(&mut tx, key, version, holds, now).await? {
+        let held = Held { cycle: deck.cycle, slot, arm, pair_version };
+        if !assignments::insert_holder(&mut tx, key, version, held, now).await? {
             return Ok(Dealt::LostRace);
         }
-        assignments::take_slot(&mut tx, key, (deck.cycle, slot), now).await?;
+        assignments::take_slot(&mut tx, key, held, now).await?;
         let told = assignments::find(&mut tx, key).await?;
         tx.commit().await?;
         return Ok(told.map_or(Dealt::LostRace, Dealt::Told));

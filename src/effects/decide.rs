@@ -2,13 +2,14 @@
 
 use super::{EffectFailure, context};
 use crate::cycle::{Event, State};
-use crate::experiment::ByArm;
-use crate::experiment::gate::{self, Decision};
+use crate::experiment::gate::Decision;
+use crate::experiment::strict::Step;
+use crate::experiment::{ByArm, Phase};
 use crate::runtime::{Engine, What, look_of};
 use crate::store::effects::ClaimedEffect;
 use crate::store::experiments::{self, ExperimentRow};
 
-/// A verdict is made by `experiment::gate::decide` when its look is taken. Here it is made again from
+/// A verdict is made by the guard's rule when its look is taken. Here it is made again from
 /// what the tables hold; if the two differ, somebody changed a frozen score, and nothing is carried
 /// out until a person has looked.
 pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<What, EffectFailure> {
@@ -23,12 +24,20 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
             continue;
         }
         let row = rows.iter().find(|row| row.model_name == verdict.model);
-        let scores =
-            experiments::counted_scores(&mut conn, claim.workflow_id, claim.cycle, &verdict.model)
-                .await?;
+        let scores = experiments::counted_scores(
+            &mut conn,
+            claim.workflow_id,
+            claim.cycle,
+            &verdict.model,
+            Phase::Test,
+        )
+        .await?;
         let look = look_of(&scores, row.map_or_else(ByArm::default, ExperimentRow::missed));
-        let again = gate::decide(&cycle.snapshot.rules.gate, &look);
-        if again != verdict.decision || !row.is_some_and(|row| agrees(row, again)) {
+        let looks = row.map_or(1, |row| row.looks.unsigned_abs().max(1));
+        let again = cycle.snapshot.rules.look(looks, &look);
+        let agrees = again == Step::Decided(verdict.decision)
+            && row.is_some_and(|row| agrees(row, verdict.decision));
+        if !agrees {
             return Err(EffectFailure::for_good(
                 "verdict_differs",
                 format!(

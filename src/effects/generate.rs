@@ -17,6 +17,7 @@ use crate::workflow::answer::{
     generation_schema,
 };
 use crate::workflow::context::{GenerationContext, InsightForGeneration, SectionForGeneration};
+use crate::workflow::definition::{GuardMode, Split};
 use crate::workflow::template::render_generation;
 
 pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<What, EffectFailure> {
@@ -254,7 +255,12 @@ fn new_version(
 
 /// Shuffles the candidate's deck. The seed is drawn here and stored with the deck.
 fn with_deck(engine: &Engine, definition: &Definition, version: NewVersion) -> Candidate {
-    let rules = DeckRules { per_arm: definition.split.per_arm, block: definition.split.block };
+    let Split { per_arm, block } = definition.split;
+    let rules = match definition.guard.mode {
+        // As many tasks as the two arms would take together, each a pair of its own.
+        GuardMode::Paired => DeckRules { per_arm: per_arm * 2, block: 2 },
+        _ => DeckRules { per_arm, block },
+    };
     let seed = (engine.draw_seed)();
     Candidate { version, deck_seed: seed.cast_signed(), slots: deck::shuffle(&rules, seed) }
 }

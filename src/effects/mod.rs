@@ -158,7 +158,10 @@ pub async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Performed
         Effect::RollBack { .. } => {
             roll_back::put_back(engine, claim).await.map(Performed::FilesPutBack)
         }
-        Effect::AwaitApproval { .. } | Effect::OpenNextCycle => Err(EffectFailure::for_good(
+        Effect::Deal { .. }
+        | Effect::Extend { .. }
+        | Effect::AwaitApproval { .. }
+        | Effect::OpenNextCycle => Err(EffectFailure::for_good(
             "not_queued",
             "an effect of the transition itself was found in the queue",
             "this is a defect; please report it",

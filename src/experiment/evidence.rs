@@ -183,7 +183,7 @@ impl Evidence {
 }
 
 /// Unrounded, and computed on the integers, so that equal means give exactly 0.
-fn improvement(control: Sum, candidate: Sum) -> Option<f64> {
+pub(crate) fn improvement(control: Sum, candidate: Sum) -> Option<f64> {
     if control.total == 0 || candidate.count == 0 {
         return None;
     }

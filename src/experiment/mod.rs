@@ -21,11 +21,13 @@ pub mod missingness;
 pub mod noise;
 pub mod paired;
 pub mod permutation;
+mod phase;
 pub mod power;
 pub mod probation;
 pub mod replay;
 pub mod shrinkage;
 pub mod slot;
+pub mod standing;
 pub mod strict;
 pub mod watch;
 
@@ -36,3 +38,4 @@ mod tests;
 
 pub use arm::{Arm, ByArm, UnknownName};
 pub use guard::Guard;
+pub use phase::Phase;

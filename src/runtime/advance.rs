@@ -12,10 +12,10 @@ use crate::cycle::{
 };
 use crate::experiment::deck::Slot;
 use crate::experiment::gate::Look;
-use crate::experiment::{Arm, ByArm};
+use crate::experiment::{ByArm, Guard, Phase, judge, probation};
 use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::effects::{self, ClaimedEffect, NewEffect};
-use crate::store::experiments::NewExperiment;
+use crate::store::experiments::{CountedScore, LiveDeck, NewExperiment};
 use crate::store::holds::{self, HoldKind};
 use crate::store::insights::NewAnalysis;
 use crate::store::versions::{self, NewVersion};
@@ -56,6 +56,14 @@ pub enum What {
     Look {
         /// The image model.
         model: String,
+    },
+    /// Take the look of a model's probation if its deck is complete, or its time is out.
+    ProbationLook {
+        /// The image model.
+        model: String,
+        /// Since when the clock ran that was found run out; none where the deck is complete. A clock
+        /// that was started over meanwhile has not run out.
+        ran_out_from: Option<DateTime<Utc>>,
     },
     /// An analysis, with its insights.
     Analysis(NewAnalysis),
@@ -192,7 +200,7 @@ pub async fn advance(
         now,
     };
     project::rows(&mut tx, &turn, &submission.what).await?;
-    project::inline_effects(&mut tx, &turn, &wanted).await?;
+    project::inline_effects(&mut tx, &turn, &wanted, &engine.draw_seed).await?;
     let claimed = queue_effects(engine, &mut tx, &turn, &wanted, submission.claims_next).await?;
     cycles::hint(&mut tx, before.workflow_id).await?;
     tx.commit().await?;
@@ -253,6 +261,9 @@ async fn make_event(
         }
         What::Trigger => trigger_event(tx, before).await,
         What::Look { model } => look_event(tx, before, model).await,
+        What::ProbationLook { model, ran_out_from } => {
+            probation_event(tx, before, model, *ran_out_from).await
+        }
         What::Candidates { candidates, without } => {
             candidates_event(tx, before, candidates, without, now).await.map(Some)
         }
@@ -281,25 +292,77 @@ async fn look_event(
     before: &CycleRow,
     model: &str,
 ) -> Result<Option<Event>, StoreError> {
-    let locked = experiments::lock_running(tx, before.workflow_id, before.number, model).await?;
-    let Some(experiment) = locked else { return Ok(None) };
-    let deck = experiments::deck(tx, before.workflow_id, &experiment, before.opened_at).await?;
-    if deck.iter().any(|slot| matches!(slot.state.as_str(), "open" | "dealt")) {
+    let (workflow_id, cycle) = (before.workflow_id, before.number);
+    let Some(deck) = experiments::lock(tx, workflow_id, cycle, model, Phase::Test).await? else {
+        return Ok(None);
+    };
+    let scores = experiments::counted_scores(tx, workflow_id, cycle, model, Phase::Test).await?;
+    // Scores of two judges are never pooled, so more of them would be waited for in vain.
+    let judge_changed = judges_differ(&scores);
+    if !judge_changed && !is_complete(tx, before, &deck).await? {
         return Ok(None);
     }
-    experiments::freeze(tx, before.workflow_id, before.number, model).await?;
-    let scores = experiments::counted_scores(tx, before.workflow_id, before.number, model).await?;
-    let look = look_of(&scores, experiment.missed());
-    Ok(Some(Event::LookTaken { model: model.to_owned(), look }))
+    experiments::freeze(tx, workflow_id, cycle, model).await?;
+    let look = look_of(&scores, deck.missed);
+    Ok(Some(Event::LookTaken { model: model.to_owned(), look, judge_changed }))
+}
+
+/// True when no slot waits for a task or for a score any more.
+async fn is_complete(
+    tx: &mut PgConnection,
+    before: &CycleRow,
+    deck: &LiveDeck,
+) -> Result<bool, StoreError> {
+    let slots = experiments::slots(tx, before.workflow_id, deck, before.opened_at).await?;
+    Ok(slots.iter().all(|slot| !matches!(slot.state.as_str(), "open" | "dealt")))
+}
+
+/// The look at a probation, if it is due and the machine would take it. What is due was found outside
+/// this transaction, so it is checked again under the lock: of two replicas that find the same clock
+/// run out, the second one finds it started over.
+async fn probation_event(
+    tx: &mut PgConnection,
+    before: &CycleRow,
+    model: &str,
+    ran_out_from: Option<DateTime<Utc>>,
+) -> Result<Option<Event>, StoreError> {
+    let (workflow_id, cycle) = (before.workflow_id, before.number);
+    let Some(deck) = experiments::lock(tx, workflow_id, cycle, model, Phase::Probation).await?
+    else {
+        return Ok(None);
+    };
+    let test = experiments::counted_scores(tx, workflow_id, cycle, model, Phase::Test).await?;
+    let watched =
+        experiments::counted_scores(tx, workflow_id, cycle, model, Phase::Probation).await?;
+    let judge_changed = judges_differ(test.iter().chain(&watched));
+    let ran_out = ran_out_from == Some(deck.clock_from);
+    if !judge_changed && !ran_out && !is_complete(tx, before, &deck).await? {
+        return Ok(None);
+    }
+    let probation = look_of(&watched, deck.missed).sums();
+    let event = Event::ProbationLookTaken {
+        model: model.to_owned(),
+        pooled: probation::pooled(look_of(&test, deck.missed).sums(), probation),
+        probation,
+        judge_changed,
+    };
+    // A person was asked, and there is nothing new to say: the look would be refused each second.
+    Ok(step(&before.snapshot, &event).is_ok().then_some(event))
 }
 
 /// Arranges counted scores by their blocks.
-pub(crate) fn look_of(scores: &[(i32, Arm, u16)], missed: ByArm<u32>) -> Look {
+pub(crate) fn look_of(scores: &[CountedScore], missed: ByArm<u32>) -> Look {
     let mut blocks: BTreeMap<i32, ByArm<Vec<u16>>> = BTreeMap::new();
-    for (block, arm, score) in scores {
-        blocks.entry(*block).or_default().get_mut(*arm).push(*score);
+    for counted in scores {
+        blocks.entry(counted.block).or_default().get_mut(counted.arm).push(counted.score);
     }
     Look { blocks: blocks.into_values().collect(), missed }
+}
+
+/// True when more than one judge gave the scores.
+fn judges_differ<'s>(scores: impl IntoIterator<Item = &'s CountedScore>) -> bool {
+    let given = scores.into_iter().filter(|counted| counted.is_judged);
+    judge::changed(given.map(|counted| counted.judge.as_ref())).is_some()
 }
 
 /// Stores the candidates and opens their experiments against whatever is active at this commit.
@@ -333,6 +396,7 @@ async fn candidates_event(
             control_version: active.version,
             candidate_version: version.version,
             deck_seed: candidate.deck_seed,
+            paired: before.snapshot.rules.guard == Guard::Paired,
             slots: candidate.slots.clone(),
         };
         experiments::open(tx, before.workflow_id, before.number, &experiment, now).await?;
@@ -340,6 +404,7 @@ async fn candidates_event(
             model: model.clone(),
             control: active.version,
             candidate: version.version,
+            looks: 0,
             decision: None,
             dropped: None,
         });

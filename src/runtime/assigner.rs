@@ -49,7 +49,7 @@ pub struct Assignment {
     pub cycle: Option<i64>,
     /// SHA-256 over the version's texts; the texts never change under it.
     pub content_hash: String,
-    /// The second version of a paired task. No workflow deals pairs yet.
+    /// The second version of a paired task: it is to be done under both.
     pub pair: Option<i32>,
 }
 
@@ -359,7 +359,7 @@ impl VersionAssigner {
     /// [`StoreError`] when the database fails; the memory stays as it was.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let pool = self.engine.store.pool();
-        let testing = experiments::all_running(pool).await?;
+        let testing = experiments::all_dealing(pool).await?;
         let active = versions::all_active(pool).await?;
         let since = self.engine.now() - chrono::Duration::days(PIN_HORIZON_DAYS);
         let changed = changes::last_activations(pool, since).await?;
@@ -448,7 +448,7 @@ fn assignment(row: AssignmentRow) -> Assignment {
         arm: row.arm,
         cycle: row.cycle,
         content_hash: row.content_hash,
-        pair: None,
+        pair: row.pair,
     }
 }
 

@@ -27,6 +27,9 @@ pub struct EngineSettings {
     pub shutdown_grace: Duration,
 }
 
+/// Where the seeds of decks come from: randomness is drawn here and nowhere else.
+pub type DrawSeed = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// What every part of the runtime shares. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
@@ -39,7 +42,7 @@ pub struct Engine {
     /// Waiting and jitter between a call's retries.
     pub pause: Arc<dyn Pause>,
     /// Where the seeds of decks come from.
-    pub draw_seed: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub draw_seed: DrawSeed,
     /// The workflows by name.
     pub registry: Registry,
     /// This process, as claims and calls name it.

@@ -18,6 +18,7 @@ mod rescuer;
 mod scheduler;
 mod serve;
 mod status;
+mod watched;
 mod watcher;
 mod worker;
 
@@ -27,7 +28,7 @@ pub use advance::{
 };
 pub use assigner::{AssignError, Assignment, ModelStanding, VersionAssigner};
 pub use claims::{Claimed, Claims, KnownClaim};
-pub use engine::{Engine, EngineSettings};
+pub use engine::{DrawSeed, Engine, EngineSettings};
 pub use harm::check as check_harm;
 pub use operations::{Operation, OperationError, Operator, Performed};
 pub use pruner::{Pruned, prune};
@@ -38,5 +39,5 @@ pub use rescuer::Rescuer;
 pub use scheduler::{lift_budget_holds, run_due_schedules};
 pub use serve::Runtime;
 pub use status::{CycleStatus, HoldStatus, ModelStatus, cycle_status};
-pub use watcher::{check_workflow, sync_deck};
+pub use watcher::check_workflow;
 pub use worker::{Worked, Worker};

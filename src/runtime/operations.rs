@@ -278,16 +278,33 @@ impl Turn<'_> {
 
     async fn settle_probations(&self, cycle: &CycleRow, keep: bool) -> Result<(), OperationError> {
         let State::Probation { on_probation, .. } = &cycle.snapshot.state else { return Ok(()) };
-        for watched in on_probation.iter().filter(|watched| watched.decision.is_none()) {
+        let asked = on_probation.iter().filter(|watched| watched.asked);
+        for watched in asked.filter(|watched| watched.decision.is_none()) {
             let model = watched.adoption.model.clone();
             self.submit(cycle, Event::ProbationSettled { model, keep }).await?;
         }
         Ok(())
     }
 
+    /// True while a probation of the cycle waits for a person's word.
+    fn asks_about_a_probation(cycle: &CycleRow) -> bool {
+        match &cycle.snapshot.state {
+            State::Probation { on_probation, .. } => {
+                on_probation.iter().any(|watched| watched.asked && watched.decision.is_none())
+            }
+            _ => false,
+        }
+    }
+
     async fn refuse(&self, models: &[String]) -> Result<String, OperationError> {
         let cycle = self.open().await?;
         if cycle.snapshot.state.name() == StateName::Probation {
+            if !Self::asks_about_a_probation(&cycle) {
+                return Err(OperationError::NothingToDo(format!(
+                    "no probation of cycle {} waits for a person's word; `mathesis version rollback` puts a model's version back",
+                    cycle.number
+                )));
+            }
             self.settle_probations(&cycle, false).await?;
             self.lift_kind(Some(cycle.number), HoldKind::Approval).await?;
             return Ok(format!("cycle {} puts its undecided adoptions back", cycle.number));

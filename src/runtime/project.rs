@@ -4,14 +4,18 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::advance::{FileChange, What, look_of};
+use super::engine::DrawSeed;
+use super::watched;
 use crate::cycle::{Adoption, ApprovalStage, Effect, Event, Snapshot, State, StateName};
+use crate::experiment::Phase;
+use crate::experiment::deck::{self, Slot};
 use crate::experiment::evidence::Evidence;
 use crate::experiment::gate::{Decision, Look, Reason, Status};
 use crate::store::changes::{self, ChangeKind, Intent};
 use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::experiments::{self, ExperimentRow, VerdictRow};
 use crate::store::holds::{self, HoldKind, Lift, NewHold};
-use crate::store::{StoreError, effects, insights, versions};
+use crate::store::{StoreError, effects, insights, probations, versions};
 
 /// One transition, as the projections see it.
 pub(super) struct Turn<'t> {
@@ -47,6 +51,9 @@ pub(super) async fn rows(
     if turn.transition.from_state == StateName::Testing {
         verdicts(tx, turn).await?;
     }
+    if turn.transition.from_state == StateName::Probation {
+        watched::ended(tx, turn).await?;
+    }
     if turn.left_its_state() {
         let cycle = turn.after.cycle;
         effects::cancel_for_left_state(tx, turn.workflow_id, cycle, turn.now).await?;
@@ -65,9 +72,16 @@ pub(super) async fn rows(
     Ok(())
 }
 
-/// True when rollbacks took out every adoption that an approval was asked for.
+/// True when rollbacks, or the answer itself, took out everything that an approval was asked for.
 fn nothing_left_to_approve(state: &State) -> bool {
-    matches!(state, State::Deciding { verdicts } if !verdicts.iter().any(|v| v.stands_adopted()))
+    match state {
+        State::Deciding { verdicts } => !verdicts.iter().any(|v| v.stands_adopted()),
+        State::Probation { on_probation, .. } => {
+            !on_probation.iter().any(|watched| watched.asked && watched.decision.is_none())
+        }
+        State::Reverting { .. } => true,
+        _ => false,
+    }
 }
 
 /// Activates what the files now are, and closes the intents.
@@ -97,11 +111,18 @@ async fn verdicts(tx: &mut PgConnection, turn: &Turn<'_>) -> Result<(), StoreErr
         if experiment.status != "testing" {
             continue;
         }
-        if let Some(decision) = decision_on(turn, &experiment.model_name) {
+        let model = &experiment.model_name;
+        if let Some(decision) = decision_on(turn, model) {
             verdict(tx, turn, &experiment, decision).await?;
+        } else if looked_at(turn, model) {
+            experiments::note_look(tx, turn.workflow_id, cycle, model).await?;
         }
     }
     Ok(())
+}
+
+fn looked_at(turn: &Turn<'_>, model: &str) -> bool {
+    matches!(&turn.transition.event, Event::LookTaken { model: looked, .. } if looked == model)
 }
 
 fn decision_on(turn: &Turn<'_>, model: &str) -> Option<Decision> {
@@ -132,9 +153,11 @@ async fn verdict(
     let cycle = turn.after.cycle;
     experiments::freeze(tx, turn.workflow_id, cycle, model).await?;
     let look = match &turn.transition.event {
-        Event::LookTaken { model: looked, look } if looked == model => look.clone(),
+        Event::LookTaken { model: looked, look, .. } if looked == model => look.clone(),
         _ => {
-            let scores = experiments::counted_scores(tx, turn.workflow_id, cycle, model).await?;
+            let scores =
+                experiments::counted_scores(tx, turn.workflow_id, cycle, model, Phase::Test)
+                    .await?;
             look_of(&scores, experiment.missed())
         }
     };
@@ -149,6 +172,7 @@ async fn verdict(
         count: sums.map(|sum| narrow(sum.count)),
         evidence: cycles::to_json(&evidence, "experiments", "evidence")?,
         sentence: &sentence,
+        from_a_look: looked_at(turn, model),
     };
     experiments::commit_verdict(tx, turn.workflow_id, cycle, model, &row, turn.now).await?;
     note_test(tx, turn, experiment, &look).await
@@ -172,7 +196,7 @@ async fn note_test(
     .await
 }
 
-fn narrow(number: u64) -> i32 {
+pub(super) fn narrow(number: u64) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
@@ -182,9 +206,17 @@ pub(super) async fn inline_effects(
     tx: &mut PgConnection,
     turn: &Turn<'_>,
     wanted: &[Effect],
+    draw_seed: &DrawSeed,
 ) -> Result<(), StoreError> {
     for effect in wanted {
         match effect {
+            Effect::Deal { model, phase, deck } => {
+                deal(tx, turn, model, *phase, deck::shuffle(deck, draw_seed())).await?;
+            }
+            Effect::Extend { model } => {
+                let experiment = (turn.after.cycle, model.as_str());
+                probations::extend(tx, turn.workflow_id, experiment, turn.now).await?;
+            }
             Effect::AwaitApproval { stage } => await_approval(tx, turn, *stage).await?,
             Effect::OpenNextCycle => open_next_cycle(tx, turn).await?,
             Effect::Apply { adoptions } => {
@@ -199,6 +231,24 @@ pub(super) async fn inline_effects(
         }
     }
     Ok(())
+}
+
+/// Persists a deck in the transaction that asks for it: no task can draw before, and none is missing
+/// after.
+async fn deal(
+    tx: &mut PgConnection,
+    turn: &Turn<'_>,
+    model: &str,
+    phase: Phase,
+    slots: Vec<Slot>,
+) -> Result<(), StoreError> {
+    let experiment = (turn.after.cycle, model);
+    match phase {
+        Phase::Test => experiments::append(tx, turn.workflow_id, experiment, phase, &slots).await,
+        Phase::Probation => {
+            probations::open(tx, turn.workflow_id, experiment, &slots, turn.now).await
+        }
+    }
 }
 
 /// An operator's newer word ends the older ones that wait or failed: done later, they would undo it.
@@ -260,7 +310,7 @@ async fn await_approval(
             "the adopted candidates wait for a person's word before they serve"
         }
         ApprovalStage::ProbationUndecided => {
-            "a probation could not decide itself: too few scores came"
+            "a probation could not decide itself: too few scores came, or the validator changed"
         }
     };
     let hold = NewHold {

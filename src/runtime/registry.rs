@@ -9,13 +9,14 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::cycle::{Approval, Guard, Rules, Snapshot, State};
+use crate::experiment::deck::DeckRules;
 use crate::experiment::gate::GateRules;
 use crate::research::{self, FilesError, Texts};
 use crate::store::changes::{ChangeKind, Intent};
 use crate::store::versions::NewVersion;
 use crate::store::{Store, StoreError, changes, cycles, schedules, versions, workflows};
 use crate::workflow::Definition;
-use crate::workflow::definition::ApprovalAsk;
+use crate::workflow::definition::{ApprovalAsk, GuardMode};
 
 /// A workflow as the runtime knows it.
 #[derive(Debug, Clone)]
@@ -319,10 +320,20 @@ pub fn rules_of(definition: &Definition) -> Rules {
             scores_per_arm_min: definition.gate.scores_per_arm_min,
             score_max: u16::try_from(definition.score_max).unwrap_or(u16::MAX),
         },
-        // The definition knows no other guard yet; the machine does.
-        guard: Guard::Off,
-        retain_basis_points: 500,
-        probation_scores_per_arm_min: 8,
+        guard: match definition.guard.mode {
+            GuardMode::Off => Guard::Off,
+            GuardMode::Probation => Guard::Probation,
+            GuardMode::Strict => Guard::Strict,
+            GuardMode::Paired => Guard::Paired,
+        },
+        split: DeckRules { per_arm: definition.split.per_arm, block: definition.split.block },
+        probation: DeckRules {
+            per_arm: definition.guard.probation_tasks / 2,
+            block: definition.split.block.min(definition.guard.probation_tasks),
+        },
+        strict_looks_max: definition.guard.strict_looks_max,
+        retain_basis_points: definition.guard.retain_basis_points,
+        probation_scores_per_arm_min: definition.guard.probation_scores_per_arm_min,
         approval: match definition.approval.ask {
             ApprovalAsk::None => Approval::None,
             ApprovalAsk::BeforeTest => Approval::BeforeTest,

@@ -6,12 +6,12 @@ use serde::Serialize;
 use super::engine::Engine;
 use super::registry::Workflow;
 use crate::cycle::{ModelOutcome, State, StateName};
-use crate::experiment::ByArm;
 use crate::experiment::evidence::Evidence;
+use crate::experiment::{ByArm, Phase};
 use crate::store::cycles::{self, CycleRow};
 use crate::store::experiments::{self, ExperimentRow};
 use crate::store::holds::{self, HoldRow};
-use crate::store::{StoreError, versions, window};
+use crate::store::{StoreError, probations, versions, window};
 
 /// Where a cycle stands.
 #[derive(Debug, Clone, Serialize)]
@@ -80,7 +80,15 @@ pub struct ModelStatus {
     pub sentence: Option<String>,
     /// The figures behind it.
     pub evidence: Option<Evidence>,
-    /// Slots an arm.
+    /// True while the new version is adopted and on watch: in probation.
+    pub on_watch: bool,
+    /// How its probation stands: open, kept, regressed, superseded, retired or cancelled; none where
+    /// there was none.
+    pub probation: Option<String>,
+    /// How its probation ended, in one sentence.
+    pub probation_sentence: Option<String>,
+    /// Slots an arm, of the deck that is being dealt: the probation's while it is open, else the
+    /// test's.
     pub deck: ByArm<u32>,
     /// Slots dealt.
     pub dealt: ByArm<u32>,
@@ -151,14 +159,17 @@ async fn models(
 ) -> Result<Vec<ModelStatus>, StoreError> {
     let pool = engine.store.pool();
     let progress = experiments::progress(pool, workflow.workflow_id, cycle.number).await?;
+    let watched = probations::of_cycle(pool, workflow.workflow_id, cycle.number).await?;
     let mut statuses = Vec::new();
     for model in workflow.models() {
         let mut conn = pool.acquire().await?;
         let active = versions::active_head(&mut conn, workflow.workflow_id, model).await?;
         drop(conn);
         let test = tests.iter().find(|test| test.model_name == model);
-        let deck = progress.iter().find(|(name, _)| name == model).map(|(_, deck)| deck.clone());
-        let deck = deck.unwrap_or_default();
+        let watch = watched.iter().find(|probation| probation.model_name == model);
+        let on_watch = watch.is_some_and(|probation| probation.status == "open");
+        let phase = if on_watch { Phase::Probation } else { Phase::Test };
+        let deck = progress.get(&(model.to_owned(), phase)).cloned().unwrap_or_default();
         statuses.push(ModelStatus {
             model: model.to_owned(),
             active_version: active.map(|(version, _)| version),
@@ -168,6 +179,9 @@ async fn models(
             verdict: test.map(|test| test.status.clone()),
             sentence: test.and_then(|test| test.sentence.clone()),
             evidence: evidence_of(cycle, test)?,
+            on_watch,
+            probation: watch.map(|probation| probation.status.clone()),
+            probation_sentence: watch.and_then(|probation| probation.sentence.clone()),
             deck: deck.size,
             dealt: deck.dealt,
             scored: deck.scored,
@@ -205,28 +219,16 @@ fn sentence(
         State::Generating { analysis } => {
             format!("Claude writes candidates from {} insights", analysis.insights)
         }
-        State::Testing { .. } => models
-            .iter()
-            .filter(|model| model.new_version.is_some())
-            .map(|model| {
-                format!(
-                    "{} {} of {} old, {} of {} new scored",
-                    model.model,
-                    model.scored.control,
-                    model.deck.control,
-                    model.scored.candidate,
-                    model.deck.candidate
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("; "),
+        State::Testing { .. } => decks(models, |model| model.new_version.is_some()),
         State::Deciding { .. } => "the verdicts are being settled".to_owned(),
         State::Applying { adoptions, .. } => {
             let changes: Vec<String> =
                 adoptions.iter().map(|a| format!("{} to version {}", a.model, a.to)).collect();
             format!("{} being written", changes.join(", "))
         }
-        State::Probation { .. } => "adopted, on watch".to_owned(),
+        State::Probation { .. } => {
+            format!("adopted, on watch: {}", decks(models, |model| model.on_watch))
+        }
         State::Reverting { .. } => "earlier versions are being put back".to_owned(),
         State::Applied { outcome }
         | State::Rejected { outcome }
@@ -247,4 +249,18 @@ fn sentence(
         Some(hold) => format!("{head}. Held: {}. What helps: {}", hold.reason, hold.remedy),
         None => head,
     }
+}
+
+fn decks(models: &[ModelStatus], dealt: impl Fn(&&ModelStatus) -> bool) -> String {
+    let deck = |model: &ModelStatus| {
+        format!(
+            "{} {} of {} old, {} of {} new scored",
+            model.model,
+            model.scored.control,
+            model.deck.control,
+            model.scored.candidate,
+            model.deck.candidate
+        )
+    };
+    models.iter().filter(dealt).map(deck).collect::<Vec<_>>().join("; ")
 }

@@ -1,7 +1,9 @@
-//! The watcher: sees that a trigger is reached, a deck complete, a test out of time, and says so.
+//! The watcher: sees that a trigger is reached, a deck complete, a test or a probation out of time, and
+//! says so.
 //!
 //! Rung after every commit of the task log, and by a poll each second, which is the truth.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,10 +14,12 @@ use super::engine::Engine;
 use super::registry::definition_of_cycle;
 use super::worker::Worker;
 use crate::cycle::{Event, StateName};
+use crate::experiment::Phase;
 use crate::experiment::slot::{Fate, judge};
 use crate::store::cycles::{self, CycleRow};
+use crate::store::experiments::SlotRow;
 use crate::store::holds::{self, HoldRow};
-use crate::store::{StoreError, experiments, window};
+use crate::store::{StoreError, experiments, probations, window};
 use crate::workflow::Definition;
 
 /// How often the watcher looks without being told.
@@ -58,6 +62,7 @@ pub async fn check_workflow(
     match cycle.snapshot.state.name() {
         StateName::Collecting => check_trigger(engine, worker, &cycle).await,
         StateName::Testing => check_test(engine, worker, &cycle).await,
+        StateName::Probation => check_probation(engine, worker, &cycle).await,
         _ => Ok(0),
     }
 }
@@ -84,15 +89,60 @@ async fn check_test(
     let mut moved = 0;
     for experiment in running.iter().filter(|experiment| experiment.status == "testing") {
         let model = &experiment.model_name;
-        if sync_deck(engine, cycle.workflow_id, cycle.number, model, &definition).await? {
+        if sync_deck(engine, cycle, (model, Phase::Test), &definition).await? {
             moved += submit(engine, worker, cycle, What::Look { model: model.clone() }).await?;
         }
     }
     experiments::keep_late_scores(engine.store.pool(), cycle.workflow_id, cycle.number).await?;
-    if moved == 0 && test_is_out_of_time(engine, cycle, &definition).await? {
+    let (from, days) = (cycle.state_entered_at, definition.timeouts.test_days);
+    if moved == 0 && is_out_of_time(engine, cycle, from, days).await? {
         moved += submit(engine, worker, cycle, What::Event(Event::TestTimedOut)).await?;
     }
     Ok(moved)
+}
+
+/// A probation ends with its last score, when its time is out, or when as many tasks have come and gone
+/// as open the next analysis.
+async fn check_probation(
+    engine: &Engine,
+    worker: &Worker,
+    cycle: &CycleRow,
+) -> Result<u32, AdvanceError> {
+    let definition = definition_of_cycle(&engine.store, cycle).await?;
+    let pool = engine.store.pool();
+    let mut moved = 0;
+    for probation in probations::of_cycle(pool, cycle.workflow_id, cycle.number).await? {
+        if probation.status != "open" {
+            continue;
+        }
+        let model = probation.model_name.clone();
+        let complete = sync_deck(engine, cycle, (&model, Phase::Probation), &definition).await?;
+        let from = probation.clock_from();
+        let ran_out =
+            !complete && probation_is_out_of_time(engine, cycle, &definition, from).await?;
+        if complete || ran_out {
+            let ran_out_from = ran_out.then_some(from);
+            let look = What::ProbationLook { model, ran_out_from };
+            moved += submit(engine, worker, cycle, look).await?;
+        }
+    }
+    experiments::keep_late_scores(pool, cycle.workflow_id, cycle.number).await?;
+    Ok(moved)
+}
+
+async fn probation_is_out_of_time(
+    engine: &Engine,
+    cycle: &CycleRow,
+    definition: &Definition,
+    from: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let days = definition.guard.probation_days;
+    if is_out_of_time(engine, cycle, from, days).await? {
+        return Ok(true);
+    }
+    let trigger = i64::from(cycle.snapshot.rules.trigger_tasks);
+    let pool = engine.store.pool();
+    Ok(window::waiting_since(pool, cycle.workflow_id, from, trigger).await? >= trigger)
 }
 
 async fn submit(
@@ -126,75 +176,89 @@ async fn submit(
 }
 
 /// Brings one deck up to date with what its holders reported: counts scores, takes slots back from
-/// holders that will not report. True when no slot waits any more.
+/// holders that will not report. True when its look is due: no slot waits any more, or a second judge
+/// gave a score.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails; the deck is then as it was.
-pub async fn sync_deck(
+async fn sync_deck(
     engine: &Engine,
-    workflow_id: i64,
-    cycle: i64,
-    model: &str,
+    cycle: &CycleRow,
+    (model, phase): (&str, Phase),
     definition: &Definition,
 ) -> Result<bool, StoreError> {
+    let (workflow_id, cycle) = (cycle.workflow_id, cycle.number);
     let mut tx = engine.store.pool().begin().await?;
-    let Some(mut experiment) =
-        experiments::lock_running(&mut tx, workflow_id, cycle, model).await?
-    else {
+    let Some(mut deck) = experiments::lock(&mut tx, workflow_id, cycle, model, phase).await? else {
         return Ok(false);
     };
     let patience = chrono::Duration::hours(i64::from(definition.timeouts.slot_score_hours));
     let now = engine.now();
-    let holds = holds::since(&mut tx, workflow_id, cycle, experiment.opened_at).await?;
+    let holds = holds::since(&mut tx, workflow_id, cycle, deck.clock_from).await?;
     let lost_before = unheld_before(&holds, now, patience);
-    let deck = experiments::deck(&mut tx, workflow_id, &experiment, lost_before).await?;
+    let slots = experiments::slots(&mut tx, workflow_id, &deck, lost_before).await?;
     let mut complete = true;
-    for slot in &deck {
+    let mut judges = BTreeSet::new();
+    for (place, slot) in slots.iter().enumerate() {
         if !matches!(slot.state.as_str(), "dealt" | "scored") {
             complete &= slot.state == "missing";
             continue;
         }
-        match judge(&slot.facts) {
+        match fate_of(&slots, place, deck.paired) {
             Fate::Waits => complete &= slot.state == "scored",
             Fate::Scores(score) => {
+                if slot.facts.score.is_some() {
+                    judges.insert(slot.judge.as_ref());
+                }
                 let score = i32::from(score);
                 if slot.score != Some(score) {
-                    experiments::count_score(&mut tx, workflow_id, &experiment, slot.slot, score)
-                        .await?;
+                    experiments::count_score(&mut tx, workflow_id, &deck, slot, score).await?;
                 }
             }
             Fate::Missing(loss) => {
                 let allowed =
                     i32::try_from(definition.timeouts.deals_again_max).unwrap_or(i32::MAX);
-                let again = experiment.deals_again < allowed;
+                // A pair takes two slots, and both go or stay.
+                let slots_a_task = if deck.paired { 2 } else { 1 };
+                let again = deck.deals_again < allowed.saturating_mul(slots_a_task);
                 let because = loss.as_str();
-                experiments::take_slot_back(
-                    &mut tx,
-                    workflow_id,
-                    &experiment,
-                    slot,
-                    because,
-                    again,
-                )
-                .await?;
-                experiment.deals_again += i32::from(again);
+                experiments::take_slot_back(&mut tx, workflow_id, &deck, slot, because, again)
+                    .await?;
+                deck.deals_again += i32::from(again);
                 complete &= !again;
             }
         }
     }
     tx.commit().await?;
-    Ok(complete)
+    Ok(complete || judges.len() > 1)
 }
 
-/// A test's clock stands still while anything holds its cycle.
-async fn test_is_out_of_time(
+/// What becomes of a slot. A pair stays together: where one leg is missing, the task is no pair, and both
+/// slots go to another one.
+fn fate_of(slots: &[SlotRow], place: usize, paired: bool) -> Fate {
+    let own = slots.get(place).map_or(Fate::Waits, |slot| judge(&slot.facts));
+    if !paired || matches!(own, Fate::Missing(_)) {
+        return own;
+    }
+    let block = slots.get(place).map(|slot| slot.block);
+    let lost = slots
+        .iter()
+        .enumerate()
+        .filter(|(other, slot)| *other != place && Some(slot.block) == block)
+        .map(|(_, slot)| judge(&slot.facts))
+        .find(|fate| matches!(fate, Fate::Missing(_)));
+    lost.unwrap_or(own)
+}
+
+/// The clock of a test or a probation stands still while anything holds its cycle.
+async fn is_out_of_time(
     engine: &Engine,
     cycle: &CycleRow,
-    definition: &Definition,
+    from: DateTime<Utc>,
+    days: u32,
 ) -> Result<bool, StoreError> {
     let now = engine.now();
-    let from = cycle.state_entered_at;
-    let limit = chrono::Duration::days(i64::from(definition.timeouts.test_days));
+    let limit = chrono::Duration::days(i64::from(days));
     if now - from < limit {
         return Ok(false);
     }

@@ -146,7 +146,7 @@ pub async fn load(
     let cost = learning::cost(&mut snapshot, workflow_id, query).await?;
     snapshot.commit().await?;
 
-    let (running, past) = experiments::sort(verdicts, &slots, cycle.as_ref(), &versions);
+    let (running, past) = experiments::sort(verdicts, &slots);
     Ok(Analytics {
         generated_at: query.now,
         time_zone: query.time_zone,

@@ -30,6 +30,8 @@ pub struct AssignmentRow {
     pub arm: Option<Arm>,
     /// The cycle whose test it belongs to, for slot holders.
     pub cycle: Option<i64>,
+    /// The second version of a paired task.
+    pub pair: Option<i32>,
 }
 
 /// A pin to be written: the run was told the active version.
@@ -58,6 +60,28 @@ pub struct OpenDeck {
     pub control_version: i32,
     /// The version that is tried.
     pub candidate_version: i32,
+    /// True where a task gets both.
+    pub paired: bool,
+}
+
+/// What a run holds of a deck.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// The cycle.
+    pub cycle: i64,
+    /// The slot.
+    pub slot: i32,
+    /// Its arm.
+    pub arm: Arm,
+    /// The version of the slot of the other arm that it holds beside it, where tasks are paired. A
+    /// pair is two slots in a row.
+    pub pair_version: Option<i32>,
+}
+
+impl Held {
+    fn pair_slot(&self) -> Option<i32> {
+        self.pair_version.map(|_| self.slot + 1)
+    }
 }
 
 fn read_arm(key: RunKey<'_>, arm: Option<&str>) -> Result<Option<Arm>, StoreError> {
@@ -76,7 +100,7 @@ pub async fn find(
     key: RunKey<'_>,
 ) -> Result<Option<AssignmentRow>, StoreError> {
     let row = sqlx::query!(
-        "SELECT a.version, a.arm, a.cycle, v.content_hash
+        "SELECT a.version, a.arm, a.cycle, a.pair_version, v.content_hash
            FROM assignments a
            JOIN prompt_versions v
              ON v.workflow_id = a.workflow_id AND v.model_name = a.model_name AND v.version = a.version
@@ -94,13 +118,14 @@ pub async fn find(
             content_hash: row.content_hash,
             arm: read_arm(key, row.arm.as_deref())?,
             cycle: row.cycle,
+            pair: row.pair_version,
         })
     })
     .transpose()
 }
 
-/// The model's open deck, if a test runs, nothing holds it, and the run has not begun with that
-/// model yet. Shared lock on the experiment: the test cannot end in the middle of a deal.
+/// The model's open deck, if a test or a probation runs, nothing holds it, and the run has not begun
+/// with that model yet. Shared lock on its row: it cannot end in the middle of a deal.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -108,9 +133,20 @@ pub async fn open_deck(
     conn: &mut PgConnection,
     key: RunKey<'_>,
 ) -> Result<Option<OpenDeck>, StoreError> {
+    // A model's test is decided before its probation opens, so at most one of the two is there.
+    match test_deck(conn, key).await? {
+        Some(deck) => Ok(Some(deck)),
+        None => probation_deck(conn, key).await,
+    }
+}
+
+async fn test_deck(
+    conn: &mut PgConnection,
+    key: RunKey<'_>,
+) -> Result<Option<OpenDeck>, StoreError> {
     Ok(sqlx::query_as!(
         OpenDeck,
-        "SELECT e.cycle, e.control_version, e.candidate_version
+        "SELECT e.cycle, e.control_version, e.candidate_version, e.paired
            FROM experiments e
           WHERE e.workflow_id = $1 AND e.model_name = $2 AND e.status = 'testing'
             AND NOT EXISTS (
@@ -131,23 +167,55 @@ pub async fn open_deck(
     .await?)
 }
 
+async fn probation_deck(
+    conn: &mut PgConnection,
+    key: RunKey<'_>,
+) -> Result<Option<OpenDeck>, StoreError> {
+    Ok(sqlx::query_as!(
+        OpenDeck,
+        "SELECT p.cycle, e.control_version, e.candidate_version, false AS \"paired!\"
+           FROM probations p
+           JOIN experiments e
+             ON e.workflow_id = p.workflow_id AND e.cycle = p.cycle AND e.model_name = p.model_name
+          WHERE p.workflow_id = $1 AND p.model_name = $2 AND p.status = 'open'
+            AND NOT EXISTS (
+                SELECT FROM holds h
+                 WHERE h.workflow_id = $1 AND h.lifted_at IS NULL
+                   AND (h.cycle IS NULL OR h.cycle = p.cycle))
+            AND NOT EXISTS (
+                SELECT FROM tasks t JOIN attempts a ON a.workflow_id = t.workflow_id AND a.task_id = t.id
+                 WHERE t.workflow_id = $1 AND t.clickup_task_id = $3 AND t.run_id = $4
+                   AND a.model_name = $2)
+            FOR SHARE OF p",
+        key.workflow_id,
+        key.model,
+        key.task,
+        key.run
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
 /// Locks the next open slot of a deck, or none when every slot is held. The slot is not dealt yet: of
 /// several calls for one run each may lock a slot, and only the one whose [`insert_holder`] wins holds it.
+/// Of a pair the first slot is locked; nobody touches the second one without it.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails or the row cannot be read.
 pub async fn lock_slot(
     conn: &mut PgConnection,
     key: RunKey<'_>,
-    cycle: i64,
+    deck: &OpenDeck,
 ) -> Result<Option<(i32, Arm)>, StoreError> {
     let row = sqlx::query!(
         "SELECT slot, arm FROM deck_slots
           WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND state = 'open' AND NOT frozen
+            AND (NOT $4 OR slot % 2 = 1)
           ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED",
         key.workflow_id,
-        cycle,
-        key.model
+        deck.cycle,
+        key.model,
+        deck.paired
     )
     .fetch_optional(conn)
     .await?;
@@ -159,23 +227,24 @@ pub async fn lock_slot(
     .map(Option::flatten)
 }
 
-/// Gives a locked slot to the run whose assignment was written.
+/// Gives a locked slot, or both of a pair, to the run whose assignment was written.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn take_slot(
     conn: &mut PgConnection,
     key: RunKey<'_>,
-    (cycle, slot): (i64, i32),
+    held: Held,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    let slots: Vec<i32> = std::iter::once(held.slot).chain(held.pair_slot()).collect();
     sqlx::query!(
         "UPDATE deck_slots SET state = 'dealt', clickup_task_id = $5, run_id = $6, dealt_at = $7
-          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND slot = $4",
+          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND slot = ANY($4)",
         key.workflow_id,
-        cycle,
+        held.cycle,
         key.model,
-        slot,
+        &slots,
         key.task,
         key.run,
         now
@@ -194,22 +263,24 @@ pub async fn insert_holder(
     conn: &mut PgConnection,
     key: RunKey<'_>,
     version: i32,
-    slot: (i64, i32, Arm),
+    held: Held,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let (cycle, slot, arm) = slot;
     let inserted = sqlx::query!(
-        "INSERT INTO assignments (workflow_id, clickup_task_id, run_id, model_name, version, arm, cycle, slot, assigned_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+        "INSERT INTO assignments (workflow_id, clickup_task_id, run_id, model_name, version, arm, cycle, slot,
+                assigned_at, pair_version, pair_slot)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
         key.workflow_id,
         key.task,
         key.run,
         key.model,
         version,
-        arm.as_str(),
-        cycle,
-        slot,
-        now
+        held.arm.as_str(),
+        held.cycle,
+        held.slot,
+        now,
+        held.pair_version,
+        held.pair_slot()
     )
     .execute(conn)
     .await?

@@ -1,31 +1,52 @@
-//! The decks of experiments: judging slots, freezing, late scores, progress.
+//! The decks of experiments, the test's and the probation's: dealing, judging slots, freezing, progress.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
 use super::StoreError;
-use super::experiments::ExperimentRow;
-use crate::experiment::slot::{Fault, SlotFacts};
-use crate::experiment::{Arm, ByArm};
+use super::slots::read_arm;
+use crate::experiment::deck::Slot;
+use crate::experiment::{Arm, ByArm, Phase};
 
-/// One slot with what its holder has reported so far.
+/// A deck that is being dealt, with what it shares with its experiment.
 #[derive(Debug, Clone)]
-pub struct SlotRow {
-    /// Position in the deck, from 1.
-    pub slot: i32,
-    /// The block that it belongs to.
-    pub block: i32,
-    /// Its arm.
-    pub arm: Arm,
-    /// open, dealt, scored or missing.
-    pub state: String,
-    /// The counted score.
-    pub score: Option<i32>,
-    /// The holder: task and run.
-    pub holder: Option<(String, String)>,
-    /// What the holder has reported.
-    pub facts: SlotFacts,
+pub struct LiveDeck {
+    /// The cycle.
+    pub cycle: i64,
+    /// The image model.
+    pub model_name: String,
+    /// Which deck of the experiment.
+    pub phase: Phase,
+    /// True where a task gets both versions, and reports each under its own.
+    pub paired: bool,
+    /// The control's version.
+    pub control_version: i32,
+    /// The candidate's version.
+    pub candidate_version: i32,
+    /// When its clock began to run.
+    pub clock_from: DateTime<Utc>,
+    /// How many slots were dealt again so far.
+    pub deals_again: i32,
+    /// Slots that went without a score, dealt again or not.
+    pub missed: ByArm<u32>,
+}
+
+impl LiveDeck {
+    pub(super) const fn version_of(&self, arm: Arm) -> i32 {
+        match arm {
+            Arm::Control => self.control_version,
+            Arm::Candidate => self.candidate_version,
+        }
+    }
+
+    /// The attempts' `version` that an arm's reports are stored under: attempts are apart by version
+    /// only where a task has one of each.
+    pub(super) const fn attempt_version_of(&self, arm: Arm) -> i32 {
+        if self.paired { self.version_of(arm) } else { 0 }
+    }
 }
 
 /// How far a deck has come.
@@ -41,169 +62,132 @@ pub struct Progress {
     pub sum: ByArm<u32>,
 }
 
-/// The deck of an experiment with what each slot's holder has reported, in order.
-///
-/// `lost_before` is the moment before which a deal counts as timed out.
-///
-/// # Errors
-/// [`StoreError`] when the database fails or a row cannot be read.
-pub async fn deck(
-    conn: &mut PgConnection,
-    workflow_id: i64,
-    experiment: &ExperimentRow,
-    lost_before: DateTime<Utc>,
-) -> Result<Vec<SlotRow>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT s.slot, s.block, s.arm, s.state, s.score, s.clickup_task_id, s.run_id, s.dealt_at,
-                  a.validation_score AS "validation_score?", a.prompt_version AS "prompt_version?",
-                  (a.error IS NOT NULL OR a.error_fault IS NOT NULL) AS "failed?",
-                  a.error_fault AS "error_fault?", (t.ended_by = 'error') AS "run_failed?"
-             FROM deck_slots s
-             LEFT JOIN tasks t
-               ON t.workflow_id = s.workflow_id AND t.clickup_task_id = s.clickup_task_id
-              AND t.run_id = s.run_id
-             LEFT JOIN attempts a
-               ON a.workflow_id = t.workflow_id AND a.task_id = t.id
-              AND a.model_name = s.model_name AND a.iteration = 1 AND a.version = 0
-            WHERE s.workflow_id = $1 AND s.cycle = $2 AND s.model_name = $3
-            ORDER BY s.slot
-              FOR UPDATE OF s"#,
-        workflow_id,
-        experiment.cycle,
-        experiment.model_name
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let key = || {
-                format!(
-                    "workflow {workflow_id} cycle {} {} slot {}",
-                    experiment.cycle, experiment.model_name, row.slot
-                )
-            };
-            let arm: Arm = row
-                .arm
-                .parse()
-                .map_err(|cause| StoreError::corrupt("deck_slots", "arm", key(), cause))?;
-            let score = row.validation_score.map(u16::try_from).transpose().map_err(|cause| {
-                StoreError::corrupt("attempts", "validation_score", key(), cause)
-            })?;
-            let error = match (row.failed.unwrap_or(false), row.error_fault.as_deref()) {
-                (_, Some("prompt")) => Some(Fault::Prompt),
-                (true, _) => Some(Fault::Elsewhere),
-                (false, _) => None,
-            };
-            Ok(SlotRow {
-                slot: row.slot,
-                block: row.block,
-                arm,
-                state: row.state,
-                score: row.score,
-                holder: row.clickup_task_id.zip(row.run_id),
-                facts: SlotFacts {
-                    slot_version: match arm {
-                        Arm::Control => experiment.control_version,
-                        Arm::Candidate => experiment.candidate_version,
-                    },
-                    named_version: row.prompt_version,
-                    score,
-                    error,
-                    run_failed: row.run_failed.unwrap_or(false),
-                    timed_out: row.dealt_at.is_some_and(|dealt| dealt < lost_before),
-                },
-            })
-        })
-        .collect()
-}
-
-/// Counts a slot's score. Counting it again with another one (a score that outranks an error) is
-/// possible until the slot is frozen.
+/// Locks a deck that is being dealt: its slots change only under this lock, but for being dealt.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn count_score(
+pub async fn lock(
     conn: &mut PgConnection,
     workflow_id: i64,
-    experiment: &ExperimentRow,
-    slot: i32,
-    score: i32,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE deck_slots SET state = 'scored', score = $5
-          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND slot = $4 AND NOT frozen",
-        workflow_id,
-        experiment.cycle,
-        experiment.model_name,
-        slot,
-        score
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Takes a slot from a holder that did not report its score: dealt again if the test still may, else
-/// left without a score for good.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub async fn take_slot_back(
-    conn: &mut PgConnection,
-    workflow_id: i64,
-    experiment: &ExperimentRow,
-    slot: &SlotRow,
-    because: &str,
-    deal_again: bool,
-) -> Result<(), StoreError> {
-    if let Some((task, run)) = &slot.holder {
-        sqlx::query!(
-            "UPDATE assignments SET lost_because = $5
-              WHERE workflow_id = $1 AND clickup_task_id = $2 AND run_id = $3 AND model_name = $4",
-            workflow_id,
-            task,
-            run,
-            experiment.model_name,
-            because
-        )
-        .execute(&mut *conn)
-        .await?;
+    cycle: i64,
+    model: &str,
+    phase: Phase,
+) -> Result<Option<LiveDeck>, StoreError> {
+    match phase {
+        Phase::Test => lock_test(conn, workflow_id, cycle, model).await,
+        Phase::Probation => lock_probation(conn, workflow_id, cycle, model).await,
     }
-    let state = if deal_again { "open" } else { "missing" };
-    sqlx::query!(
-        "UPDATE deck_slots
-            SET state = $5, clickup_task_id = NULL, run_id = NULL, dealt_at = NULL, score = NULL
-          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND slot = $4 AND NOT frozen",
+}
+
+async fn lock_test(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    cycle: i64,
+    model: &str,
+) -> Result<Option<LiveDeck>, StoreError> {
+    let row = sqlx::query!(
+        "SELECT control_version, candidate_version, paired, opened_at, deals_again, missed_control,
+                missed_candidate
+           FROM experiments
+          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND status = 'testing'
+            FOR UPDATE",
         workflow_id,
-        experiment.cycle,
-        experiment.model_name,
-        slot.slot,
-        state
+        cycle,
+        model
     )
-    .execute(&mut *conn)
+    .fetch_optional(conn)
     .await?;
-    let (control, candidate) = match slot.arm {
-        Arm::Control => (1, 0),
-        Arm::Candidate => (0, 1),
-    };
-    sqlx::query!(
-        "UPDATE experiments
-            SET missed_control = missed_control + $4, missed_candidate = missed_candidate + $5,
-                deals_again = deals_again + $6
-          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3",
+    Ok(row.map(|row| LiveDeck {
+        cycle,
+        model_name: model.to_owned(),
+        phase: Phase::Test,
+        paired: row.paired,
+        control_version: row.control_version,
+        candidate_version: row.candidate_version,
+        clock_from: row.opened_at,
+        deals_again: row.deals_again,
+        missed: unsigned(row.missed_control, row.missed_candidate),
+    }))
+}
+
+async fn lock_probation(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    cycle: i64,
+    model: &str,
+) -> Result<Option<LiveDeck>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT e.control_version, e.candidate_version,
+                  coalesce(p.extended_at, p.opened_at) AS "clock_from!", p.deals_again,
+                  p.missed_control, p.missed_candidate
+             FROM probations p
+             JOIN experiments e
+               ON e.workflow_id = p.workflow_id AND e.cycle = p.cycle AND e.model_name = p.model_name
+            WHERE p.workflow_id = $1 AND p.cycle = $2 AND p.model_name = $3 AND p.status = 'open'
+              FOR UPDATE OF p"#,
         workflow_id,
-        experiment.cycle,
-        experiment.model_name,
-        control,
-        candidate,
-        i32::from(deal_again)
+        cycle,
+        model
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| LiveDeck {
+        cycle,
+        model_name: model.to_owned(),
+        phase: Phase::Probation,
+        paired: false,
+        control_version: row.control_version,
+        candidate_version: row.candidate_version,
+        clock_from: row.clock_from,
+        deals_again: row.deals_again,
+        missed: unsigned(row.missed_control, row.missed_candidate),
+    }))
+}
+
+fn unsigned(control: i32, candidate: i32) -> ByArm<u32> {
+    ByArm { control: control.unsigned_abs(), candidate: candidate.unsigned_abs() }
+}
+
+/// Adds slots to an experiment, numbered on from those that it has, all open. Persisted before the
+/// first task draws one.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn append(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    (cycle, model): (i64, &str),
+    phase: Phase,
+    slots: &[Slot],
+) -> Result<(), StoreError> {
+    let numbers: Vec<i32> = slots.iter().map(|slot| small(slot.number)).collect();
+    let blocks: Vec<i32> = slots.iter().map(|slot| small(slot.block)).collect();
+    let arms: Vec<String> = slots.iter().map(|slot| slot.arm.as_str().to_owned()).collect();
+    sqlx::query!(
+        "INSERT INTO deck_slots (workflow_id, cycle, model_name, phase, slot, block, arm, state)
+         SELECT $1, $2, $3, $4, slot + last.slots, block + last.blocks, arm, 'open'
+           FROM unnest($5::int[], $6::int[], $7::text[]) AS dealt (slot, block, arm),
+                (SELECT coalesce(max(s.slot), 0) AS slots, coalesce(max(s.block), 0) AS blocks
+                   FROM deck_slots s
+                  WHERE s.workflow_id = $1 AND s.cycle = $2 AND s.model_name = $3) AS last",
+        workflow_id,
+        cycle,
+        model,
+        phase.as_str(),
+        &numbers,
+        &blocks,
+        &arms
     )
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// Freezes the deck: from here on no score of it changes, and none is added.
+fn small(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// Freezes an experiment's slots: from here on no score of them changes, and none is dealt.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -225,73 +209,31 @@ pub async fn freeze(
     Ok(())
 }
 
-/// The counted scores of a deck, by slot: block, arm, score. What a verdict rests on.
-///
-/// # Errors
-/// [`StoreError`] when the database fails or a row cannot be read.
-pub async fn counted_scores(
-    conn: &mut PgConnection,
-    workflow_id: i64,
-    cycle: i64,
-    model: &str,
-) -> Result<Vec<(i32, Arm, u16)>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT slot, block, arm, score AS "score!" FROM deck_slots
-            WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND state = 'scored'
-            ORDER BY slot"#,
-        workflow_id,
-        cycle,
-        model
-    )
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let key = || format!("workflow {workflow_id} cycle {cycle} {model} slot {}", row.slot);
-            let arm = row
-                .arm
-                .parse()
-                .map_err(|cause| StoreError::corrupt("deck_slots", "arm", key(), cause))?;
-            let score = u16::try_from(row.score)
-                .map_err(|cause| StoreError::corrupt("deck_slots", "score", key(), cause))?;
-            Ok((row.block, arm, score))
-        })
-        .collect()
-}
-
-/// Keeps the scores of former holders, and of holders that came after the freeze, as `late`; in the
-/// tests of this cycle and later ones.
+/// Opens the slots again that were left without a score, for a deck that gets its time once more.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn keep_late_scores(
-    pool: &PgPool,
+pub async fn reopen_missing(
+    conn: &mut PgConnection,
     workflow_id: i64,
-    from_cycle: i64,
-) -> Result<u64, StoreError> {
-    let kept = sqlx::query!(
-        "UPDATE assignments g SET late_score = a.validation_score
-           FROM tasks t, attempts a
-          WHERE g.workflow_id = $1 AND g.slot IS NOT NULL AND g.cycle >= $2 AND g.late_score IS NULL
-            AND (g.lost_because IS NOT NULL OR EXISTS (
-                    SELECT FROM deck_slots s
-                     WHERE s.workflow_id = g.workflow_id AND s.cycle = g.cycle
-                       AND s.model_name = g.model_name AND s.slot = g.slot
-                       AND s.frozen AND s.state = 'dealt'))
-            AND t.workflow_id = g.workflow_id AND t.clickup_task_id = g.clickup_task_id
-            AND t.run_id = g.run_id
-            AND a.workflow_id = t.workflow_id AND a.task_id = t.id AND a.model_name = g.model_name
-            AND a.iteration = 1 AND a.version = 0 AND a.validation_score IS NOT NULL",
+    (cycle, model): (i64, &str),
+    phase: Phase,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE deck_slots SET state = 'open'
+          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND phase = $4
+            AND state = 'missing' AND NOT frozen",
         workflow_id,
-        from_cycle
+        cycle,
+        model,
+        phase.as_str()
     )
-    .execute(pool)
-    .await?
-    .rows_affected();
-    Ok(kept)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
-/// How far each deck of a cycle has come, by model.
+/// How far each deck of a cycle has come, by model and phase.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails or a row cannot be read.
@@ -299,38 +241,32 @@ pub async fn progress(
     pool: &PgPool,
     workflow_id: i64,
     cycle: i64,
-) -> Result<Vec<(String, Progress)>, StoreError> {
+) -> Result<BTreeMap<(String, Phase), Progress>, StoreError> {
     let rows = sqlx::query!(
-        r#"SELECT model_name, arm, count(*)::int AS "size!",
+        r#"SELECT model_name, phase, arm, count(*)::int AS "size!",
                   count(*) FILTER (WHERE state IN ('dealt', 'scored'))::int AS "dealt!",
                   count(*) FILTER (WHERE state = 'scored')::int AS "scored!",
                   coalesce(sum(score), 0)::int AS "sum!"
              FROM deck_slots WHERE workflow_id = $1 AND cycle = $2
-            GROUP BY model_name, arm ORDER BY model_name, arm"#,
+            GROUP BY model_name, phase, arm"#,
         workflow_id,
         cycle
     )
     .fetch_all(pool)
     .await?;
-    let mut decks: Vec<(String, Progress)> = Vec::new();
+    let mut decks: BTreeMap<(String, Phase), Progress> = BTreeMap::new();
     for row in rows {
-        let arm: Arm = row.arm.parse().map_err(|cause| {
-            StoreError::corrupt(
-                "deck_slots",
-                "arm",
-                format!("workflow {workflow_id} cycle {cycle}"),
-                cause,
-            )
-        })?;
-        if decks.last().is_none_or(|(model, _)| *model != row.model_name) {
-            decks.push((row.model_name.clone(), Progress::default()));
-        }
-        if let Some((_, progress)) = decks.last_mut() {
-            *progress.size.get_mut(arm) = row.size.unsigned_abs();
-            *progress.dealt.get_mut(arm) = row.dealt.unsigned_abs();
-            *progress.scored.get_mut(arm) = row.scored.unsigned_abs();
-            *progress.sum.get_mut(arm) = row.sum.unsigned_abs();
-        }
+        let key = || format!("workflow {workflow_id} cycle {cycle} {}", row.model_name);
+        let arm = read_arm(&row.arm, key)?;
+        let phase = row
+            .phase
+            .parse()
+            .map_err(|cause| StoreError::corrupt("deck_slots", "phase", key(), cause))?;
+        let progress = decks.entry((row.model_name.clone(), phase)).or_default();
+        *progress.size.get_mut(arm) = row.size.unsigned_abs();
+        *progress.dealt.get_mut(arm) = row.dealt.unsigned_abs();
+        *progress.scored.get_mut(arm) = row.scored.unsigned_abs();
+        *progress.sum.get_mut(arm) = row.sum.unsigned_abs();
     }
     Ok(decks)
 }

@@ -5,14 +5,14 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
-pub use super::decks::{
-    Progress, SlotRow, count_score, counted_scores, deck, freeze, keep_late_scores, progress,
-    take_slot_back,
+pub use super::decks::{LiveDeck, Progress, append, freeze, lock, progress};
+pub use super::slots::{
+    CountedScore, SlotRow, count_score, counted_scores, keep_late_scores, slots, take_slot_back,
 };
 
 use super::StoreError;
-use crate::experiment::ByArm;
 use crate::experiment::deck::Slot;
+use crate::experiment::{ByArm, Phase};
 
 /// An experiment to be opened, its deck dealt and shuffled.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct NewExperiment {
     pub candidate_version: i32,
     /// The seed that the deck was shuffled under, for the record.
     pub deck_seed: i64,
+    /// True where a task gets both versions.
+    pub paired: bool,
     /// The deck.
     pub slots: Vec<Slot>,
 }
@@ -64,6 +66,10 @@ pub struct ExperimentRow {
     pub missed_control: i32,
     /// Candidate slots that went without a score, dealt again or not.
     pub missed_candidate: i32,
+    /// Looks taken so far; only `strict` takes more than one.
+    pub looks: i32,
+    /// True where a task gets both versions.
+    pub paired: bool,
     /// The evidence behind the verdict.
     pub evidence: Option<Value>,
     /// The verdict in one plain sentence.
@@ -87,6 +93,8 @@ pub struct VerdictRow<'v> {
     pub evidence: Value,
     /// One plain sentence.
     pub sentence: &'v str,
+    /// True when a look at the scores brought it.
+    pub from_a_look: bool,
 }
 
 impl ExperimentRow {
@@ -113,48 +121,33 @@ pub async fn open(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO experiments (workflow_id, cycle, model_name, control_version, candidate_version,
-                deck_seed, opened_at, status)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 'testing')",
+                deck_seed, opened_at, paired, status)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'testing')",
         workflow_id,
         cycle,
         new.model_name,
         new.control_version,
         new.candidate_version,
         new.deck_seed,
-        now
+        now,
+        new.paired
     )
     .execute(&mut *conn)
     .await?;
-    let numbers: Vec<i32> = new.slots.iter().map(|slot| small(slot.number)).collect();
-    let blocks: Vec<i32> = new.slots.iter().map(|slot| small(slot.block)).collect();
-    let arms: Vec<String> = new.slots.iter().map(|slot| slot.arm.as_str().to_owned()).collect();
-    sqlx::query!(
-        "INSERT INTO deck_slots (workflow_id, cycle, model_name, slot, block, arm, state)
-         SELECT $1, $2, $3, slot, block, arm, 'open'
-           FROM unnest($4::int[], $5::int[], $6::text[]) AS dealt (slot, block, arm)",
-        workflow_id,
-        cycle,
-        new.model_name,
-        &numbers,
-        &blocks,
-        &arms
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+    let experiment = (cycle, new.model_name.as_str());
+    append(conn, workflow_id, experiment, Phase::Test, &new.slots).await
 }
 
-fn small(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-/// The running experiments of all workflows: workflow, cycle, model.
+/// The experiments of all workflows that deal a deck, in a test or a probation: workflow, cycle, model.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn all_running(pool: &PgPool) -> Result<Vec<(i64, i64, String)>, StoreError> {
+pub async fn all_dealing(pool: &PgPool) -> Result<Vec<(i64, i64, String)>, StoreError> {
     let rows = sqlx::query!(
-        "SELECT workflow_id, cycle, model_name FROM experiments WHERE status = 'testing'"
+        r#"SELECT workflow_id AS "workflow_id!", cycle AS "cycle!", model_name AS "model_name!"
+             FROM experiments WHERE status = 'testing'
+           UNION ALL
+           SELECT workflow_id, cycle, model_name FROM probations WHERE status = 'open'"#
     )
     .fetch_all(pool)
     .await?;
@@ -174,7 +167,7 @@ pub async fn of_cycle(
         ExperimentRow,
         "SELECT cycle, model_name, control_version, candidate_version, opened_at, deals_again, status,
                 reason, decided_at, improvement, control_sum, control_count, candidate_sum,
-                candidate_count, missed_control, missed_candidate, evidence, sentence
+                candidate_count, missed_control, missed_candidate, looks, paired, evidence, sentence
            FROM experiments WHERE workflow_id = $1 AND cycle = $2 ORDER BY model_name",
         workflow_id,
         cycle
@@ -183,30 +176,26 @@ pub async fn of_cycle(
     .await?)
 }
 
-/// Locks one running experiment: slots change only under this lock, but for being dealt.
+/// Notes that a look was taken that decided nothing: the test goes on.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn lock_running(
+pub async fn note_look(
     conn: &mut PgConnection,
     workflow_id: i64,
     cycle: i64,
     model: &str,
-) -> Result<Option<ExperimentRow>, StoreError> {
-    Ok(sqlx::query_as!(
-        ExperimentRow,
-        "SELECT cycle, model_name, control_version, candidate_version, opened_at, deals_again, status,
-                reason, decided_at, improvement, control_sum, control_count, candidate_sum,
-                candidate_count, missed_control, missed_candidate, evidence, sentence
-           FROM experiments
-          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND status = 'testing'
-            FOR UPDATE",
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE experiments SET looks = looks + 1
+          WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND status = 'testing'",
         workflow_id,
         cycle,
         model
     )
-    .fetch_optional(conn)
-    .await?)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Commits a verdict. A verdict that stands already is never touched.
@@ -223,7 +212,7 @@ pub async fn commit_verdict(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE experiments
-            SET status = $4, reason = $5, decided_at = $6, improvement = $7, control_sum = $8,
+            SET looks = looks + $14, status = $4, reason = $5, decided_at = $6, improvement = $7, control_sum = $8,
                 control_count = $9, candidate_sum = $10, candidate_count = $11, evidence = $12,
                 sentence = $13
           WHERE workflow_id = $1 AND cycle = $2 AND model_name = $3 AND status = 'testing'",
@@ -239,7 +228,8 @@ pub async fn commit_verdict(
         verdict.sum.candidate,
         verdict.count.candidate,
         verdict.evidence,
-        verdict.sentence
+        verdict.sentence,
+        i32::from(verdict.from_a_look)
     )
     .execute(conn)
     .await?;

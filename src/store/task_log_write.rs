@@ -270,7 +270,10 @@ pub(super) async fn upsert_attempts(
         .map(|(task, c)| {
             task.selected
                 .as_ref()
-                .is_some_and(|(model, iteration)| model == c.model && *iteration == c.iteration)
+                // Which leg of a pair won is not told by the events, so neither is marked.
+                .is_some_and(|(model, iteration)| {
+                    model == c.model && *iteration == c.iteration && c.leg == 0
+                })
         })
         .collect();
     sqlx::query!(
@@ -282,7 +285,7 @@ pub(super) async fn upsert_attempts(
             validation_score, validation_passed, validation_issues, validation_reasoning,
             judge_model, judge_prompt_version,
             error, error_stage, error_fault, error_at, error_hash, metadata, metadata_stamps,
-            was_selected)
+            was_selected, version)
         SELECT $1, new.*
         FROM unnest(
             $2::bigint[], $3::text[], $4::int[], $5::bool[], $6::timestamptz[],
@@ -290,7 +293,7 @@ pub(super) async fn upsert_attempts(
             $11::text[], $12::bigint[], $13::numeric[],
             $14::int[], $15::bool[], $16::jsonb[], $17::text[], $18::text[], $19::text[],
             $20::text[], $21::text[], $22::text[], $23::timestamptz[], $24::bytea[],
-            $25::jsonb[], $26::jsonb[], $27::bool[]) AS new
+            $25::jsonb[], $26::jsonb[], $27::bool[], $28::int[]) AS new
         ON CONFLICT (workflow_id, task_id, model_name, iteration, version) DO UPDATE SET
             observed = attempts.observed AND excluded.observed,
             created_at = least(attempts.created_at, excluded.created_at),
@@ -364,6 +367,7 @@ pub(super) async fn upsert_attempts(
         &column(changes, |c| values(&c.metadata)),
         &column(changes, |c| stamps(&c.metadata)),
         &selected,
+        &column(changes, |c| c.leg),
     )
     .execute(connection)
     .await?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::StoreError;
@@ -56,6 +57,31 @@ pub async fn waiting(
                   AND ended_by IN ('completed', 'winner', 'error')
                 LIMIT $2) AS waiting"#,
         workflow_id,
+        limit
+    )
+    .fetch_one(executor)
+    .await?)
+}
+
+/// How many tasks that wait for an analysis arrived and were completed since a moment, counted up to a
+/// limit.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn waiting_since(
+    executor: impl PgExecutor<'_>,
+    workflow_id: i64,
+    since: DateTime<Utc>,
+    limit: i64,
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "waiting!" FROM (
+               SELECT 1 FROM tasks
+                WHERE workflow_id = $1 AND created_at >= $2 AND analyzed_in_cycle IS NULL
+                  AND ended_by IN ('completed', 'winner', 'error')
+                LIMIT $3) AS waiting"#,
+        workflow_id,
+        since,
         limit
     )
     .fetch_one(executor)

@@ -79,6 +79,7 @@ impl TaskEvent {
             None => {}
         }
         iteration("iteration", self.iteration)?;
+        self.check_leg()?;
         match self.version {
             Some(_) if !matches!(self.body, EventBody::Enhancement(_)) => {
                 Err(misplaced("version", kind.name()))
@@ -87,6 +88,21 @@ impl TaskEvent {
                 "invalid_version",
                 "version",
                 format!("`version` is {version}; versions are whole numbers from 1"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_leg(&self) -> Result<(), EventError> {
+        let wrong = |words: String| Err(EventError::new("invalid_version", "leg", words));
+        match (self.leg, self.version) {
+            (None, _) => Ok(()),
+            (Some(_), _) if self.model.is_none() => Err(misplaced("leg", self.event_type().name())),
+            (Some(leg), _) if leg < 1 => {
+                wrong(format!("`leg` is {leg}; it names a version, a whole number from 1"))
+            }
+            (Some(leg), Some(version)) if leg != version => wrong(format!(
+                "`leg` is {leg} and `version` is {version}; a leg is the attempt under its version"
             )),
             _ => Ok(()),
         }

@@ -18,6 +18,9 @@ pub struct TaskEvent {
     pub iteration: i32,
     /// The prompt version in use; only an `enhancement` names one.
     pub version: Option<i32>,
+    /// For a task that was assigned a pair of versions: the one whose attempt this is. Every event of
+    /// such an attempt names it, so that the two are told apart.
+    pub leg: Option<i32>,
     /// When it happened, by the sender's clock; its arrival counts where this is missing.
     pub at: Option<DateTime<Utc>>,
     /// The sender's own identity for the event; without one the natural key counts it once.
@@ -38,6 +41,7 @@ impl TaskEvent {
             model: None,
             iteration: 1,
             version: None,
+            leg: None,
             at: None,
             event_id: None,
             metadata: Map::new(),
@@ -57,6 +61,13 @@ impl TaskEvent {
     #[must_use]
     pub const fn with_version(mut self, version: i32) -> Self {
         self.version = Some(version);
+        self
+    }
+
+    /// The same event as one leg of a paired task: of the attempt under that version.
+    #[must_use]
+    pub const fn with_leg(mut self, version: i32) -> Self {
+        self.leg = Some(version);
         self
     }
 

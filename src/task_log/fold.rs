@@ -182,8 +182,8 @@ pub struct TaskChange<'a> {
     pub metadata: Metadata<'a>,
 }
 
-/// What events make of one row of `attempts`. The row's `version` is 0: an attempt is one row
-/// however many versions are named for it, until tasks are run in pairs.
+/// What events make of one row of `attempts`: one row however many versions are named for it, or one a
+/// leg where the task was assigned a pair.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptChange<'a> {
     /// The task.
@@ -194,6 +194,8 @@ pub struct AttemptChange<'a> {
     pub model: &'a str,
     /// The iteration.
     pub iteration: i32,
+    /// The row's `version`: the leg's, or 0 where the events name no leg.
+    pub leg: i32,
     /// True when the workflow does not know the model.
     pub observed: bool,
     /// The earliest arrival.
@@ -215,7 +217,7 @@ pub struct AttemptChange<'a> {
 pub struct Folded<'a> {
     /// By task and run.
     pub tasks: Vec<TaskChange<'a>>,
-    /// By task, run, model and iteration.
+    /// By task, run, model, iteration and leg.
     pub attempts: Vec<AttemptChange<'a>>,
 }
 
@@ -226,7 +228,7 @@ pub fn fold<'a>(
     known_models: &[String],
 ) -> Folded<'a> {
     let mut tasks: BTreeMap<(&str, &str), TaskChange<'a>> = BTreeMap::new();
-    let mut attempts: BTreeMap<(&str, &str, &str, i32), AttemptChange<'a>> = BTreeMap::new();
+    let mut attempts: BTreeMap<(&str, &str, &str, i32, i32), AttemptChange<'a>> = BTreeMap::new();
     for arrived in events {
         let change = TaskChange::of(arrived);
         let key = (change.task_id, change.run_id);
@@ -235,7 +237,7 @@ pub fn fold<'a>(
             None => tasks.insert(key, change),
         };
         if let Some(change) = AttemptChange::of(arrived, known_models) {
-            let key = (change.task_id, change.run_id, change.model, change.iteration);
+            let key = (change.task_id, change.run_id, change.model, change.iteration, change.leg);
             match attempts.remove(&key) {
                 Some(earlier) => attempts.insert(key, earlier.merge(change)),
                 None => attempts.insert(key, change),
@@ -317,6 +319,7 @@ impl<'a> AttemptChange<'a> {
             run_id: &event.run_id,
             model,
             iteration: event.iteration,
+            leg: event.leg.unwrap_or(0),
             observed: !known_models.iter().any(|known| known == model),
             created_at: arrived.received_at,
             enhancement: None,
@@ -327,7 +330,8 @@ impl<'a> AttemptChange<'a> {
         };
         match &event.body {
             EventBody::Enhancement(body) => {
-                change.enhancement = Some(EnhancementFields { version: event.version, body });
+                change.enhancement =
+                    Some(EnhancementFields { version: event.version.or(event.leg), body });
             }
             EventBody::Generation(body) => change.generation = Some(body),
             EventBody::Validation(body) => change.validation = Some(body),
@@ -348,6 +352,7 @@ impl<'a> AttemptChange<'a> {
             run_id: self.run_id,
             model: self.model,
             iteration: self.iteration,
+            leg: self.leg,
             observed: self.observed && other.observed,
             created_at: self.created_at.min(other.created_at),
             enhancement: greatest(self.enhancement, other.enhancement, |one| one.version),

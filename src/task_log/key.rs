@@ -45,7 +45,7 @@ impl EventKey {
             event_type: event.event_type().name(),
             model: event.model.clone().unwrap_or_default(),
             iteration: if event.is_of_attempt() { event.iteration } else { 0 },
-            version: event.version.unwrap_or(0),
+            version: event.leg.or(event.version).unwrap_or(0),
             discriminator: if event.event_type().may_repeat() {
                 hash.0.to_vec()
             } else {
@@ -81,6 +81,7 @@ impl ContentHash {
             fields.insert("iteration".to_owned(), event.iteration.into());
         }
         fields.insert("version".to_owned(), event.version.into());
+        fields.insert("leg".to_owned(), event.leg.into());
         fields.insert("at".to_owned(), event.at.map(stamp_text).into());
         fields.retain(|_, value| !value.is_null());
         if !event.metadata.is_empty() {

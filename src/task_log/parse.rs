@@ -41,6 +41,7 @@ pub fn parse_event(text: &str) -> Result<TaskEvent, EventError> {
         model: fields.text("model")?,
         iteration: fields.whole("iteration", "invalid_iteration")?.unwrap_or(1),
         version: fields.whole("version", "invalid_version")?,
+        leg: fields.whole("leg", "invalid_version")?,
         at: fields.time("at")?,
         event_id: fields.uuid("event_id")?,
         metadata: fields.object("metadata")?.unwrap_or_default(),
@@ -81,18 +82,24 @@ fn nearest(name: &str, known: &[&str]) -> Option<String> {
 const fn own_fields(kind: EventType) -> &'static [&'static str] {
     match kind {
         EventType::TaskStarted => &["original_prompt", "task_name", "task_type", "category"],
-        EventType::Enhancement => {
-            &["model", "iteration", "version", "original_prompt", "enhanced_prompt", "latency_ms"]
-        }
+        EventType::Enhancement => &[
+            "model",
+            "iteration",
+            "version",
+            "leg",
+            "original_prompt",
+            "enhanced_prompt",
+            "latency_ms",
+        ],
         EventType::Generation => {
-            &["model", "iteration", "image_url", "generation_time_ms", "cost_usd"]
+            &["model", "iteration", "leg", "image_url", "generation_time_ms", "cost_usd"]
         }
         EventType::Validation => {
-            &["model", "iteration", "score", "passed", "issues", "reasoning", "judge"]
+            &["model", "iteration", "leg", "score", "passed", "issues", "reasoning", "judge"]
         }
         EventType::Winner => &["winner", "score", "total_iterations"],
         EventType::Completed => &["processing_time_ms"],
-        EventType::Error => &["model", "iteration", "error", "stage", "fault"],
+        EventType::Error => &["model", "iteration", "leg", "error", "stage", "fault"],
         EventType::Feedback => &["kept", "comment"],
     }
 }

@@ -114,21 +114,39 @@ pub struct Gate {
     pub skip_at_ceiling: bool,
 }
 
-/// What watches an adopted version.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What catches the errors of a rule that decides on twenty scores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
     /// The guard's mode.
     pub mode: GuardMode,
+    /// `probation`: tasks that an adopted version is watched for, half of them under its predecessor.
+    pub probation_tasks: u32,
+    /// `probation`: the adoption stands only if the new version is better by more than this over test
+    /// and probation together; 500 is 5%.
+    pub retain_basis_points: u32,
+    /// `probation`: with fewer scores in an arm than this, a probation does not decide itself.
+    pub probation_scores_per_arm_min: u32,
+    /// `probation`: it ends after so long; a stopped clock does not count. Once extended, after as long
+    /// again.
+    pub probation_days: u32,
+    /// `strict`: the look that decides at the latest, 1 to 5; each takes as many tasks as the first.
+    pub strict_looks_max: u32,
 }
 
-/// The guard's mode. `probation`, `strict` and `paired` are known, but not live in this version.
+/// The guard's mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GuardMode {
     /// The verdict stands as it is given.
-    #[default]
     Off,
+    /// An adoption is provisional, until more tasks have confirmed it.
+    #[default]
+    Probation,
+    /// An adoption must be more than chance; a test that cannot tell goes on.
+    Strict,
+    /// Each task of a test is done under both versions.
+    Paired,
 }
 
 /// What keeps an eye on an adopted version for as long as it serves.
@@ -377,6 +395,19 @@ impl Default for Gate {
 impl Default for Watch {
     fn default() -> Self {
         Self { tolerance_basis_points: 500, on_alarm: OnAlarm::default() }
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            mode: GuardMode::default(),
+            probation_tasks: 30,
+            retain_basis_points: 500,
+            probation_scores_per_arm_min: 8,
+            probation_days: 14,
+            strict_looks_max: 5,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A definition in words, for `mathesis workflow show`: everything in force, defaults included.
 
-use crate::workflow::definition::{ApprovalAsk, Definition, GuardMode, OnAlarm};
+use crate::workflow::definition::{ApprovalAsk, Definition, Guard, GuardMode, OnAlarm};
 
 impl Definition {
     /// Everything in force, as text for a person. Ends with a line end.
@@ -61,9 +61,7 @@ impl Definition {
         } else {
             "a candidate for every model, however high its average"
         };
-        let guard = match self.guard.mode {
-            GuardMode::Off => "off: a verdict stands as it is given",
-        };
+        let guard = self.guard.in_words();
         let alarm = match self.watch.on_alarm {
             OnAlarm::Tell => "it is told",
             OnAlarm::Hold => "the cycle is held",
@@ -85,7 +83,7 @@ impl Definition {
                 format!("{} in each arm, else inconclusive", gate.scores_per_arm_min),
             ),
             ("ceiling", ceiling.to_owned()),
-            ("guard", guard.to_owned()),
+            ("guard", guard),
             (
                 "watch",
                 format!(
@@ -162,6 +160,29 @@ impl Definition {
                 ),
             ),
         ]
+    }
+}
+
+impl Guard {
+    fn in_words(&self) -> String {
+        let points = self.retain_basis_points;
+        match self.mode {
+            GuardMode::Off => "off: a verdict stands as it is given".to_owned(),
+            GuardMode::Probation => format!(
+                "probation: watched for {}, kept if better by more than {}.{:02}% in all, at most {}",
+                count(self.probation_tasks, "task"),
+                points / 100,
+                points % 100,
+                count(self.probation_days, "day")
+            ),
+            GuardMode::Paired => {
+                "paired: each task of a test is done under both versions".to_owned()
+            }
+            GuardMode::Strict => format!(
+                "strict: adopted if more than chance, after {} at the latest",
+                count(self.strict_looks_max, "look")
+            ),
+        }
     }
 }
 

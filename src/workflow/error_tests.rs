@@ -66,7 +66,7 @@ fn what_is_wrong_is_told_in_words() {
             "cron that cannot be read, and cron that never comes",
             with("[trigger]\nsweep = \"hourly\"\n[retention]\ncleanup = \"0 3 30 2 *\"\n"),
         ),
-        ("guards that are not live", with("[guard]\nmode = \"probation\"\n")),
+        ("a probation of an odd number", with("[guard]\nprobation_tasks = 15\n")),
         ("a guard that is none", with("[guard]\nmode = \"dog\"\n")),
         ("an alarm that nobody knows", with("[watch]\non_alarm = \"panic\"\n")),
         ("an approval that is none", with("[approval]\nask = \"always\"\n")),

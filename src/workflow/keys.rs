@@ -51,6 +51,11 @@ pub(super) const KEYS: &[Key] = &[
     key("gate.scores_per_arm_min", Rule::Integer(1, 200)),
     key("gate.skip_at_ceiling", Rule::Boolean),
     key("guard.mode", Rule::Text(guard_mode)),
+    key("guard.probation_tasks", Rule::Integer(2, 400)),
+    key("guard.retain_basis_points", Rule::Integer(0, 100_000)),
+    key("guard.probation_scores_per_arm_min", Rule::Integer(1, 200)),
+    key("guard.probation_days", Rule::Integer(1, 365)),
+    key("guard.strict_looks_max", Rule::Integer(1, 5)),
     key("watch.tolerance_basis_points", Rule::Integer(0, 10_000)),
     key("watch.on_alarm", Rule::Text(on_alarm)),
     key("approval.ask", Rule::Text(approval_ask)),
@@ -210,12 +215,8 @@ fn config_folder(text: &str) -> Option<String> {
 
 fn guard_mode(text: &str) -> Option<String> {
     match text {
-        "off" => None,
-        "probation" | "strict" | "paired" => Some(
-            "is a mode that Mathesis knows, but that is not live in this version; only \"off\" is, the rule of [gate] alone"
-                .to_owned(),
-        ),
-        _ => Some("must be \"off\"".to_owned()),
+        "off" | "probation" | "strict" | "paired" => None,
+        _ => Some("must be \"off\", \"probation\", \"strict\" or \"paired\"".to_owned()),
     }
 }
 

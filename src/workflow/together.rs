@@ -16,7 +16,10 @@ type Path = &'static [&'static str];
 
 /// The rules over two keys that do not hold.
 pub(super) fn broken_rules(definition: &Definition) -> Vec<BrokenRule> {
-    let rules = rules_of_scores(definition).into_iter().chain(rules_of_time(definition));
+    let rules = rules_of_scores(definition)
+        .into_iter()
+        .chain(rules_of_guard(definition))
+        .chain(rules_of_time(definition));
     rules.flatten().collect()
 }
 
@@ -39,6 +42,32 @@ fn rules_of_scores(definition: &Definition) -> [Option<BrokenRule>; 4] {
                 "must be at most split.per_arm, which is {arm}, or no test could ever be decided"
             )
         }),
+    ]
+}
+
+fn rules_of_guard(definition: &Definition) -> [Option<BrokenRule>; 2] {
+    let guard = &definition.guard;
+    let (tasks, least) = (guard.probation_tasks, guard.probation_scores_per_arm_min);
+    let arm = tasks / 2;
+    [
+        demand(
+            tasks.is_multiple_of(2),
+            &["guard", "probation_tasks"],
+            tasks,
+            "guard.probation_tasks",
+            || "must be even: half of them go to the old version, half to the new one".to_owned(),
+        ),
+        demand(
+            least <= arm,
+            &["guard", "probation_scores_per_arm_min"],
+            least,
+            "guard.probation_tasks",
+            || {
+                format!(
+                    "must be at most {arm}, half of guard.probation_tasks, or no probation could ever decide itself"
+                )
+            },
+        ),
     ]
 }
 

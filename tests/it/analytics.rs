@@ -187,9 +187,11 @@ async fn an_adopted_version_on_watch_counts_its_own_deck_and_stands_among_the_ve
                improvement = 0.2, control_sum = 70, control_count = 10, candidate_sum = 84, candidate_count = 10,
                sentence = 'Adopted.', evidence = '{\"p\": 0.03}';
         UPDATE deck_slots SET frozen = true;
-        INSERT INTO deck_slots (workflow_id, cycle, model_name, slot, block, arm, state, clickup_task_id, run_id, dealt_at, score)
-        VALUES (1, 2, 'nano-banana', 21, 6, 'control', 'open', NULL, NULL, NULL, NULL),
-               (1, 2, 'nano-banana', 22, 6, 'candidate', 'scored', 'u', '', '2026-11-10T15:00Z', 9);
+        INSERT INTO probations (workflow_id, cycle, model_name, opened_at, status)
+        VALUES (1, 2, 'nano-banana', '2026-11-10T14:00Z', 'open');
+        INSERT INTO deck_slots (workflow_id, cycle, model_name, slot, block, arm, phase, state, clickup_task_id, run_id, dealt_at, score)
+        VALUES (1, 2, 'nano-banana', 21, 6, 'control', 'probation', 'open', NULL, NULL, NULL, NULL),
+               (1, 2, 'nano-banana', 22, 6, 'candidate', 'probation', 'scored', 'u', '', '2026-11-10T15:00Z', 9);
     ";
     let analytics = loaded(&seeded(&[WORKFLOWS, TEST, ADOPTED]).await).await;
     let [running] = analytics.running.as_slice() else { panic!("{:?}", analytics.running) };

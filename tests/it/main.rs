@@ -14,6 +14,8 @@ mod http;
 mod invariants;
 mod learning;
 mod orchestrator;
+mod paired;
+mod probation;
 mod real_scores;
 mod restart;
 mod retention;

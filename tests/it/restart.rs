@@ -4,6 +4,8 @@
 //! "Before the checkpoint" is made exact by a lock on the cycle's row held from outside: the server
 //! has done the work and stands right before the commit when it is killed.
 
+mod probation;
+
 use crate::support::site::{Site, unlock};
 use crate::support::stage::{NANO, WAN};
 

@@ -6,9 +6,9 @@ use super::{Next, Turn, cancelled_outcome, standing_adoptions, take_out, to};
 use crate::cycle::effect::{ApprovalStage, Effect};
 use crate::cycle::event::Event;
 use crate::cycle::outcome::{ModelResult, Outcome};
-use crate::cycle::snapshot::Guard;
 use crate::cycle::state::{Adoption, ModelVerdict, OnProbation, ProbationDecision, State};
 use crate::experiment::gate;
+use crate::experiment::{Guard, Phase};
 
 pub(super) fn applying(verdicts: &mut [ModelVerdict], event: &Event, turn: &mut Turn<'_>) -> Next {
     match event {
@@ -18,11 +18,22 @@ pub(super) fn applying(verdicts: &mut [ModelVerdict], event: &Event, turn: &mut 
                 return to(State::RolledBack { outcome: turn.outcome(verdicts) });
             }
             match turn.rules.guard {
-                Guard::Off => to(State::Applied { outcome: turn.outcome(verdicts) }),
-                Guard::Probation => to(State::Probation {
-                    verdicts: verdicts.to_vec(),
-                    on_probation: standing.into_iter().map(watch).collect(),
-                }),
+                Guard::Off | Guard::Strict | Guard::Paired => {
+                    to(State::Applied { outcome: turn.outcome(verdicts) })
+                }
+                Guard::Probation => {
+                    for adoption in &standing {
+                        turn.wants(Effect::Deal {
+                            model: adoption.model.clone(),
+                            phase: Phase::Probation,
+                            deck: turn.rules.probation,
+                        });
+                    }
+                    to(State::Probation {
+                        verdicts: verdicts.to_vec(),
+                        on_probation: standing.into_iter().map(watch).collect(),
+                    })
+                }
             }
         }
         Event::RollbackRequested { .. } | Event::ModelRetired { .. } => {
@@ -37,7 +48,7 @@ pub(super) fn applying(verdicts: &mut [ModelVerdict], event: &Event, turn: &mut 
 }
 
 const fn watch(adoption: Adoption) -> OnProbation {
-    OnProbation { adoption, extended: false, decision: None }
+    OnProbation { adoption, extended: false, asked: false, decision: None }
 }
 
 fn revert(
@@ -67,17 +78,14 @@ pub(super) fn probation(
     turn: &mut Turn<'_>,
 ) -> Next {
     match event {
-        Event::ProbationLookTaken { model, pooled, probation } => {
+        Event::ProbationLookTaken { model, pooled, probation, judge_changed } => {
             let enough = u64::from(turn.rules.probation_scores_per_arm_min);
             let Some(watched) = watched(on_probation, model) else {
                 return turn.refuse("no probation of that model waits for its look");
             };
-            if probation.control.count < enough || probation.candidate.count < enough {
-                if watched.extended {
-                    turn.wants(Effect::AwaitApproval { stage: ApprovalStage::ProbationUndecided });
-                }
-                watched.extended = true;
-                return Handled;
+            let too_few = probation.control.count < enough || probation.candidate.count < enough;
+            if *judge_changed || too_few {
+                return undecided(watched, *judge_changed, turn);
             }
             let kept =
                 gate::exceeds(pooled.control, pooled.candidate, turn.rules.retain_basis_points);
@@ -114,6 +122,22 @@ pub(super) fn probation(
         }
         _ => Super,
     }
+}
+
+/// Too few scores: the same time once more, then a person is asked. More time does not make two judges
+/// one, so a person is asked at once.
+fn undecided(watched: &mut OnProbation, judge_changed: bool, turn: &mut Turn<'_>) -> Next {
+    if watched.asked {
+        return turn.refuse("a person was asked about that probation and has not answered");
+    }
+    if judge_changed || watched.extended {
+        watched.asked = true;
+        turn.wants(Effect::AwaitApproval { stage: ApprovalStage::ProbationUndecided });
+    } else {
+        watched.extended = true;
+        turn.wants(Effect::Extend { model: watched.adoption.model.clone() });
+    }
+    Handled
 }
 
 fn watched<'p>(on_probation: &'p mut [OnProbation], model: &str) -> Option<&'p mut OnProbation> {

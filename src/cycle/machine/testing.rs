@@ -8,15 +8,25 @@ use crate::cycle::event::Event;
 use crate::cycle::outcome::{ModelResult, Outcome};
 use crate::cycle::snapshot::Approval;
 use crate::cycle::state::{Experiment, ModelVerdict, State};
-use crate::experiment::gate::{self, Decision, Reason, Status};
+use crate::experiment::Phase;
+use crate::experiment::gate::{Decision, Reason, Status};
+use crate::experiment::strict::Step;
 
 pub(super) fn testing(experiments: &mut [Experiment], event: &Event, turn: &mut Turn<'_>) -> Next {
     match event {
-        Event::LookTaken { model, look } => {
+        Event::LookTaken { model, look, judge_changed } => {
             let Some(experiment) = undecided(experiments, model) else {
                 return turn.refuse("no experiment of that model waits for its look");
             };
-            experiment.decision = Some(gate::decide(&turn.rules.gate, look));
+            let step = if *judge_changed {
+                Step::Decided(without_look(Reason::JudgeChanged))
+            } else {
+                turn.rules.look(experiment.looks + 1, look)
+            };
+            match step {
+                Step::Decided(decision) => experiment.decision = Some(decision),
+                Step::GoesOn => go_on(experiment, turn),
+            }
             leave_testing_when_decided(experiments, turn)
         }
         Event::TestTimedOut => {
@@ -48,6 +58,16 @@ fn undecided<'e>(experiments: &'e mut [Experiment], model: &str) -> Option<&'e m
     experiments
         .iter_mut()
         .find(|experiment| experiment.model == model && experiment.decision.is_none())
+}
+
+/// Neither proven nor refuted: the deck is lengthened by as much as it had at first.
+fn go_on(experiment: &mut Experiment, turn: &mut Turn<'_>) {
+    experiment.looks += 1;
+    turn.wants(Effect::Deal {
+        model: experiment.model.clone(),
+        phase: Phase::Test,
+        deck: turn.rules.split,
+    });
 }
 
 /// A decision that no look led to: the old version stays.

@@ -3,6 +3,27 @@
 use super::*;
 
 #[test]
+fn an_adoption_on_watch_is_dealt_a_deck_of_thirty() {
+    let mut cycle = Cycle::testing(Guard::Probation, Approval::None, &[SEEDREAM, QWEN]);
+    cycle.on(adopting_look(SEEDREAM));
+    cycle.on(rejecting_look(QWEN));
+    cycle.on(Event::VerdictsSettled);
+    cycle.on(Event::FilesApplied).is(StateName::Probation, &[deals(SEEDREAM)]);
+}
+
+#[test]
+fn a_probation_under_two_judges_asks_a_person_at_once() {
+    let mut cycle = Cycle::on_probation(&[SEEDREAM]);
+    let Event::ProbationLookTaken { model, pooled, probation, .. } = keeping_look(SEEDREAM) else {
+        panic!("a look")
+    };
+    cycle
+        .on(Event::ProbationLookTaken { model, pooled, probation, judge_changed: true })
+        .is(StateName::Probation, &[asks(ApprovalStage::ProbationUndecided)]);
+    cycle.on(settled(SEEDREAM, false)).is(StateName::Reverting, &[reverts(&[SEEDREAM])]);
+}
+
+#[test]
 fn a_probation_that_holds_is_kept() {
     let mut cycle = Cycle::on_probation(&[SEEDREAM]);
     cycle.on(keeping_look(SEEDREAM)).is(StateName::Applied, &[Effect::OpenNextCycle]);
@@ -29,6 +50,7 @@ fn exactly_five_percent_is_a_regression() {
             control: Sum { total: 120, count: 15 },
             candidate: Sum { total: 120, count: 15 },
         },
+        judge_changed: false,
     };
     let mut cycle = Cycle::on_probation(&[SEEDREAM]);
     cycle.on(exactly).is(StateName::Reverting, &[reverts(&[SEEDREAM])]);
@@ -37,10 +59,11 @@ fn exactly_five_percent_is_a_regression() {
 #[test]
 fn a_probation_with_too_few_scores_is_extended_once_and_then_asks() {
     let mut cycle = Cycle::on_probation(&[SEEDREAM]);
-    cycle.on(undecided_look(SEEDREAM)).is(StateName::Probation, &[]);
+    cycle.on(undecided_look(SEEDREAM)).is(StateName::Probation, &[extends(SEEDREAM)]);
     cycle
         .on(undecided_look(SEEDREAM))
         .is(StateName::Probation, &[asks(ApprovalStage::ProbationUndecided)]);
+    cycle.refuses(undecided_look(SEEDREAM));
     cycle.on(settled(SEEDREAM, true)).is(StateName::Applied, &[Effect::OpenNextCycle]);
 }
 
@@ -136,6 +159,7 @@ fn a_probation_decides_itself_only_when_both_arms_have_their_scores() {
             model,
             pooled,
             probation: ByArm { control: sum(control), candidate: sum(candidate) },
+            judge_changed: false,
         });
         let decided = cycle.stands() == StateName::Applied;
         assert_eq!(decided, decides, "{control} and {candidate} scores");

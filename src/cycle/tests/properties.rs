@@ -255,7 +255,7 @@ fn the_random_histories_reach_every_state_and_take_every_event() {
     let mut runner = TestRunner::deterministic();
     let mut states = BTreeSet::new();
     let mut events = BTreeSet::new();
-    for _ in 0..300 {
+    for _ in 0..2_000 {
         let history = histories().new_tree(&mut runner).unwrap().current();
         states.insert(history.opened.state.name());
         for line in &history.lines {

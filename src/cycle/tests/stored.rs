@@ -97,16 +97,31 @@ fn a_snapshot_of_format_0_is_upcast() {
     let fields = old.as_object_mut().unwrap();
     fields.remove("without");
     fields.insert("format".to_owned(), json!(0));
+    let rules = fields["rules"].as_object_mut().unwrap();
+    rules.remove("split");
+    rules.remove("probation");
+    rules.remove("strict_looks_max");
+    assert_eq!(Snapshot::from_json(old).unwrap(), snapshot());
+}
+
+#[test]
+fn a_snapshot_of_format_1_is_upcast() {
+    let mut old = serde_json::to_value(snapshot()).unwrap();
+    old["format"] = json!(1);
+    let rules = old["rules"].as_object_mut().unwrap();
+    rules.remove("split");
+    rules.remove("probation");
+    rules.remove("strict_looks_max");
     assert_eq!(Snapshot::from_json(old).unwrap(), snapshot());
 }
 
 #[test]
 fn a_snapshot_from_the_future_asks_for_the_program_that_wrote_it() {
     let mut newer = serde_json::to_value(snapshot()).unwrap();
-    newer["format"] = json!(2);
+    newer["format"] = json!(3);
     assert_eq!(
         Snapshot::from_json(newer).unwrap_err().to_string(),
-        "the snapshot has format 2, this program knows up to 1; \
+        "the snapshot has format 3, this program knows up to 2; \
          run the newer version that wrote it"
     );
 }
@@ -116,7 +131,7 @@ fn a_malformed_snapshot_says_what_is_wrong_with_it() {
     let mut broken = serde_json::to_value(snapshot()).unwrap();
     broken["state"] = json!({ "name": "paused" });
     let error = Snapshot::from_json(broken).unwrap_err();
-    assert!(matches!(error, SnapshotError::Malformed { format: 1, .. }));
+    assert!(matches!(error, SnapshotError::Malformed { format: 2, .. }));
     assert!(error.to_string().contains("paused"), "{error}");
 }
 

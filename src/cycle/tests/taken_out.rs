@@ -168,7 +168,7 @@ fn a_rollback_while_applying_keeps_the_model_off_probation() {
     cycle.on(adopting_look(QWEN));
     cycle.on(Event::VerdictsSettled);
     cycle.on(rollback(SEEDREAM));
-    cycle.on(Event::FilesApplied).is(StateName::Probation, &[]);
+    cycle.on(Event::FilesApplied).is(StateName::Probation, &[deals(QWEN)]);
     cycle.refuses(keeping_look(SEEDREAM));
     cycle.on(keeping_look(QWEN));
     assert_eq!(cycle.ended(), ["seedream: superseded (superseded)", "qwen: adopted (improved)"]);

@@ -162,20 +162,31 @@ pub(super) fn verdict(verdict: &Experiment, it: &Analytics) -> Verdict {
         model: verdict.model.clone(),
         versions: format!("version {} against {}", verdict.new_version, verdict.old_version),
         cycle: verdict.cycle,
-        label: if verdict.on_watch {
-            "adopted, on watch".to_owned()
-        } else {
-            verdict.status.clone()
-        },
+        label: label(verdict),
         status: verdict.status.clone(),
         improvement: words::change(verdict.improvement),
         means: old.zip(new).map(|(old, new)| format!("old {old}, new {new}")),
         decided: verdict
             .decided_at
             .map_or_else(|| NOTHING.to_owned(), |at| words::moment(at, it.time_zone)),
-        sentence: verdict.sentence.clone().unwrap_or_default(),
+        sentence: sentences(verdict),
         evidence: verdict.evidence.as_ref().map(evidence).unwrap_or_default(),
     }
+}
+
+fn label(verdict: &Experiment) -> String {
+    match verdict.probation.as_deref() {
+        Some("open") => "adopted, on watch".to_owned(),
+        Some("kept") => "adopted, and kept".to_owned(),
+        Some("regressed") => "adopted, then put back".to_owned(),
+        _ => verdict.status.clone(),
+    }
+}
+
+/// The verdict's sentence, and the probation's once it has ended.
+fn sentences(verdict: &Experiment) -> String {
+    let told = [&verdict.sentence, &verdict.probation_sentence];
+    told.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// The figures under the sentence; none where an older program stored them otherwise.

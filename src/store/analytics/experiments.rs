@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::EXPERIMENTS_MAX;
 use super::log::mean;
-use super::{EXPERIMENTS_MAX, ModelVersions, OpenCycle};
 use crate::store::StoreError;
 
 /// Which deck of an experiment is being dealt.
@@ -70,6 +70,11 @@ pub struct Experiment {
     pub status: String,
     /// True while the new version is adopted and still on watch.
     pub on_watch: bool,
+    /// How its probation stands: `open`, `kept`, `regressed`, `superseded`, `retired` or `cancelled`;
+    /// none where there was no probation.
+    pub probation: Option<String>,
+    /// How its probation ended, in one sentence.
+    pub probation_sentence: Option<String>,
     /// The reason's code.
     pub reason: Option<String>,
     /// When the test was opened.
@@ -104,8 +109,7 @@ pub(super) struct SlotCount {
     sum: i64,
 }
 
-/// Counts the open cycle's decks. Leaving Testing freezes the test's slots; what is
-/// not frozen after the verdict belongs to the watch.
+/// Counts the open cycle's decks.
 pub(super) async fn slots(
     connection: &mut PgConnection,
     workflow_id: i64,
@@ -116,14 +120,12 @@ pub(super) async fn slots(
         r#"
         SELECT s.model_name AS "model!",
                s.arm = 'candidate' AS "candidate!",
-               (e.decided_at IS NOT NULL AND NOT s.frozen) AS "watch!",
+               s.phase = 'probation' AS "watch!",
                count(*) AS "slots!",
                count(*) FILTER (WHERE s.state IN ('dealt', 'scored')) AS "dealt!",
                count(*) FILTER (WHERE s.state = 'scored') AS "scored!",
                coalesce(sum(s.score), 0)::bigint AS "sum!"
         FROM deck_slots s
-        JOIN experiments e
-          ON e.workflow_id = s.workflow_id AND e.cycle = s.cycle AND e.model_name = s.model_name
         WHERE s.workflow_id = $1 AND s.cycle = $2
         GROUP BY 1, 2, 3
         "#,
@@ -142,13 +144,18 @@ pub(super) async fn all(
     let experiments = sqlx::query_as!(
         Experiment,
         r#"
-        SELECT cycle, model_name AS model, control_version AS old_version,
-               candidate_version AS new_version, status, false AS "on_watch!", reason, opened_at,
-               decided_at, improvement, control_sum AS old_sum, control_count AS old_count,
-               candidate_sum AS new_sum, candidate_count AS new_count, sentence, evidence
-        FROM experiments
-        WHERE workflow_id = $1
-        ORDER BY cycle DESC, model_name
+        SELECT e.cycle, e.model_name AS model, e.control_version AS old_version,
+               e.candidate_version AS new_version, e.status,
+               (p.status IS NOT DISTINCT FROM 'open') AS "on_watch!",
+               p.status AS "probation?", p.sentence AS "probation_sentence?",
+               e.reason, e.opened_at, e.decided_at, e.improvement,
+               e.control_sum AS old_sum, e.control_count AS old_count,
+               e.candidate_sum AS new_sum, e.candidate_count AS new_count, e.sentence, e.evidence
+        FROM experiments e
+        LEFT JOIN probations p
+          ON p.workflow_id = e.workflow_id AND p.cycle = e.cycle AND p.model_name = e.model_name
+        WHERE e.workflow_id = $1
+        ORDER BY e.cycle DESC, e.model_name
         LIMIT $2
         "#,
         workflow_id,
@@ -164,20 +171,13 @@ pub(super) async fn all(
 pub(super) fn sort(
     experiments: Vec<Experiment>,
     slots: &[SlotCount],
-    open: Option<&OpenCycle>,
-    versions: &[ModelVersions],
 ) -> (Vec<RunningExperiment>, Vec<Experiment>) {
     let mut running = Vec::new();
     let mut past = Vec::new();
     for experiment in experiments {
-        let in_probation =
-            open.is_some_and(|open| open.number == experiment.cycle && open.state == "probation");
-        let on_watch = in_probation
-            && experiment.status == "adopted"
-            && is_active(versions, &experiment.model, experiment.new_version);
         let phase = match experiment.status.as_str() {
             "testing" => Some(Phase::Test),
-            _ if on_watch => Some(Phase::Watch),
+            _ if experiment.on_watch => Some(Phase::Watch),
             _ => None,
         };
         if let Some(phase) = phase {
@@ -193,18 +193,10 @@ pub(super) fn sort(
             });
         }
         if phase != Some(Phase::Test) {
-            past.push(Experiment { on_watch, ..experiment });
+            past.push(experiment);
         }
     }
     (running, past)
-}
-
-fn is_active(versions: &[ModelVersions], model: &str, version: i32) -> bool {
-    versions
-        .iter()
-        .filter(|known| known.model == model)
-        .flat_map(|known| &known.versions)
-        .any(|known| known.active && known.version == version)
 }
 
 fn arm(slots: &[SlotCount], model: &str, phase: Phase, candidate: bool) -> ArmCount {

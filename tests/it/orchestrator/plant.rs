@@ -43,7 +43,7 @@ impl Plant {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = database_url().await;
         let folder = TempDir::new().expect("a temporary folder can be made");
-        write_site(&folder);
+        write_site(&folder, "off");
         set_limits(&folder.path().join("workflows/image-editing/orchestrator.toml"));
         let script = Script::new(7);
         let clickup = ClickUpStandIn::start(ClickUpStandInSettings::default(), script.clone());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use mathesis::cycle::StateName;
 use mathesis::experiment::Arm;
 use mathesis::runtime::{Assignment, HoldStatus, Operation, OperationError, Operator, Performed};
@@ -86,6 +87,18 @@ impl Stage {
     pub async fn experiments(&self, cycle: i64) -> Vec<ExperimentRow> {
         let mut conn = self.pool().acquire().await.expect("a connection");
         experiments::of_cycle(&mut conn, self.id(), cycle).await.expect("the database answers")
+    }
+
+    /// Since when the clock of a model's open probation runs.
+    pub async fn clock_of_probation(&self, model: &str) -> DateTime<Utc> {
+        sqlx::query_scalar(
+            "SELECT coalesce(extended_at, opened_at) FROM probations
+              WHERE model_name = $1 AND status = 'open'",
+        )
+        .bind(model)
+        .fetch_one(self.pool())
+        .await
+        .expect("a probation is open")
     }
 
     /// The experiment of a model, whole, as text that can be compared.

@@ -1,5 +1,6 @@
 //! A site: the real binary on a database of its own, with a Claude on loopback, to be killed at will.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,12 +48,18 @@ struct Asked {
 }
 
 impl Site {
-    /// A site whose server is not started yet. Claude finds one pattern and improves each document.
+    /// A site whose server is not started yet, with the guard `off`. Claude finds one pattern and
+    /// improves each document.
     pub async fn new() -> Self {
+        Self::guarded_by("off").await
+    }
+
+    /// The same under another guard.
+    pub async fn guarded_by(guard: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = database_url().await;
         let folder = TempDir::new().expect("a temporary folder can be made");
-        write_site(&folder);
+        write_site(&folder, guard);
         let asked = Arc::new(Asked::default());
         let responder = Arc::clone(&asked);
         let settings = StandInSettings { api_key: "sk-test".to_owned(), port: 0 };
@@ -177,10 +184,26 @@ impl Site {
         drawn
     }
 
+    /// Fills that many more slots of both models' decks with scores that undo what the test showed.
+    pub async fn play_regressing(&self, slots: usize) {
+        for drawn in self.draw_slots(slots).await {
+            self.report_regressing(&drawn).await;
+        }
+    }
+
     /// Reports what the pipeline made of a task that drew a slot.
     pub async fn report(&self, drawn: &Drawn) {
+        self.report_scores(drawn, 9, 7).await;
+    }
+
+    /// Reports a score that undoes what the test showed.
+    pub async fn report_regressing(&self, drawn: &Drawn) {
+        self.report_scores(drawn, 5, 8).await;
+    }
+
+    async fn report_scores(&self, drawn: &Drawn, candidate: i64, control: i64) {
         let version = drawn.told["version"].as_i64().and_then(|v| i32::try_from(v).ok());
-        let score = if drawn.told["arm"] == "candidate" { 9 } else { 7 };
+        let score = if drawn.told["arm"] == "candidate" { candidate } else { control };
         let attempt = (drawn.model, version.expect("a version"), score);
         let run = TaskRun::new(drawn.task.clone(), &[attempt]);
         self.post("/events", Value::Array(run.events())).await;
@@ -224,13 +247,18 @@ impl Site {
 
     /// Waits until the server stands before the checkpoint that `lock_cycle` keeps it from.
     pub async fn until_blocked(&self) {
+        self.until_blocked_are(1).await;
+    }
+
+    /// Waits until so many wait in line for the open cycle.
+    pub async fn until_blocked_are(&self, number: i64) {
         let waits = "SELECT count(*) FROM pg_stat_activity
                       WHERE datname = current_database() AND wait_event_type = 'Lock'
                         AND query LIKE '%FROM cycles%FOR UPDATE%'";
         until("the checkpoint waits", || async {
             let blocked: i64 =
                 sqlx::query_scalar(waits).fetch_one(&self.pool).await.expect("an answer");
-            blocked > 0
+            blocked >= number
         })
         .await;
     }
@@ -258,6 +286,42 @@ impl Site {
             self.analyses() >= analyses && self.generations() >= generations
         })
         .await;
+    }
+
+    /// Waits until that many probations have ended.
+    pub async fn until_decided(&self, number: i64) {
+        let ended = "SELECT count(*) FROM probations WHERE status <> 'open'";
+        until("a probation has ended", || async { self.count(ended).await >= number }).await;
+    }
+
+    /// How many changes of that kind were carried out.
+    pub async fn changes_done(&self, kind: &str) -> i64 {
+        let done = "SELECT count(*) FROM config_changes WHERE kind = $1 AND status = 'done'";
+        sqlx::query_scalar(done).bind(kind).fetch_one(&self.pool).await.expect("an answer")
+    }
+
+    /// The first version of every model with its texts, and whether it serves.
+    pub async fn first_versions(&self) -> String {
+        sqlx::query_scalar(
+            "SELECT string_agg(concat_ws('|', model_name, is_active, content_hash, prompt_template,
+                           activation_text, research_text), E'\\n' ORDER BY model_name)
+               FROM prompt_versions WHERE version = 1",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .expect("an answer")
+    }
+
+    /// The documents of both models, by name.
+    pub fn documents(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for model in [WAN, NANO] {
+            for name in ["activation.txt", "research.md"] {
+                let text = std::fs::read(self.config(model).join(name)).expect("the file reads");
+                found.insert(format!("{model}/{name}"), text);
+            }
+        }
+        found
     }
 
     pub async fn count(&self, query: &'static str) -> i64 {
@@ -330,10 +394,19 @@ impl Asked {
     }
 }
 
-/// Writes the shipped workflow into a folder, and documents for its models.
-pub fn write_site(folder: &TempDir) {
+/// Writes the shipped workflow into a folder under that guard, and documents for its models.
+pub fn write_site(folder: &TempDir, guard: &str) {
     let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("workflows/image-editing");
-    copy(&shipped, &folder.path().join("workflows/image-editing"));
+    let own = folder.path().join("workflows/image-editing");
+    copy(&shipped, &own);
+    let file = own.join("workflow.toml");
+    let text = std::fs::read_to_string(&file).expect("the workflow reads");
+    let guarded = text.replace("\nmode = \"probation\"\n", &format!("\nmode = \"{guard}\"\n"));
+    assert!(guarded.contains(&format!("\nmode = \"{guard}\"\n")), "the guard is set");
+    // Its tasks draw a slot of one model each, so thirty slots of two models would take more tasks
+    // than open the next analysis, which ends a probation.
+    let guarded = guarded.replace("probation_tasks = 30", "probation_tasks = 20");
+    std::fs::write(&file, guarded).expect("the workflow is written");
     for model in [WAN, NANO] {
         let config = folder.path().join("config/deep_research").join(model);
         std::fs::create_dir_all(&config).expect("the folder can be made");

@@ -17,6 +17,7 @@ use mathesis::runtime::{
 use mathesis::store::cycles::{self, CycleRow, TransitionRow};
 use mathesis::store::{Store, versions};
 use mathesis::task_log::{LogReport, LoggerLimits, TaskLogger, parse_event};
+use mathesis::workflow::definition::GuardMode;
 use mathesis::workflow::{Definition, load};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -49,7 +50,10 @@ pub struct Stage {
 }
 
 /// How a stage is set.
+///
+/// The guard is `off`: a stage shows what one verdict leads to, and those that show a guard say so.
 pub struct StageBuilder {
+    guard: GuardMode,
     edit: Box<dyn FnOnce(&mut Definition) + Send>,
     seed: u64,
     documents: bool,
@@ -57,7 +61,7 @@ pub struct StageBuilder {
 
 impl Default for StageBuilder {
     fn default() -> Self {
-        Self { edit: Box::new(|_| {}), seed: 7, documents: true }
+        Self { guard: GuardMode::Off, edit: Box::new(|_| {}), seed: 7, documents: true }
     }
 }
 
@@ -79,6 +83,12 @@ impl StageBuilder {
         self
     }
 
+    /// Guards adoptions as the workflow is shipped: by a probation.
+    pub fn on_probation(mut self) -> Self {
+        self.guard = GuardMode::Probation;
+        self
+    }
+
     /// The seed of the first deck; each further deck gets the next one.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -94,6 +104,7 @@ impl StageBuilder {
         }
         let clock = Arc::new(HandHeldClock::at(noon()));
         let mut definition = shipped_definition();
+        definition.guard.mode = self.guard;
         (self.edit)(&mut definition);
         Stage::on(
             url,
@@ -381,7 +392,12 @@ impl Stage {
     /// Sends tasks through the running test: each asks for both models and scores what `score` says
     /// for its arm.
     pub async fn play_test(&self, prefix: &str, score: impl Fn(&str, &Assignment) -> i64) {
-        for n in 1..=20 {
+        self.play(prefix, 20, score).await;
+    }
+
+    /// Sends that many tasks through whatever deck is being dealt.
+    pub async fn play(&self, prefix: &str, tasks: u32, score: impl Fn(&str, &Assignment) -> i64) {
+        for n in 1..=tasks {
             let task = format!("{prefix}-{n}");
             let mut attempts = Vec::new();
             for model in [WAN, NANO] {
