@@ -36,6 +36,8 @@ pub struct Plan {
     pub probation_deck: DeckRules,
     /// What a probation asks for.
     pub probation: ProbationRules,
+    /// Under `strict`, the look that decides at the latest.
+    pub strict_looks_max: u32,
     /// Correlation of a task's two scores under `paired`, 0 to 1: how much of a score is the task's and not the prompt's.
     pub correlation: f64,
 }

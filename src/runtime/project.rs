@@ -7,10 +7,10 @@ use super::advance::{FileChange, What, look_of};
 use super::engine::DrawSeed;
 use super::watched;
 use crate::cycle::{Adoption, ApprovalStage, Effect, Event, Snapshot, State, StateName};
-use crate::experiment::Phase;
 use crate::experiment::deck::{self, Slot};
 use crate::experiment::evidence::Evidence;
 use crate::experiment::gate::{Decision, Look, Reason, Status};
+use crate::experiment::{Guard, Phase};
 use crate::store::changes::{self, ChangeKind, Intent};
 use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::experiments::{self, ExperimentRow, VerdictRow};
@@ -162,7 +162,9 @@ async fn verdict(
         }
     };
     let evidence = Evidence::of(&turn.after.rules.gate, &look);
-    let sentence = evidence.sentence(model, experiment.candidate_version, &decision, None);
+    let rules = &turn.after.rules;
+    let watched_for = (rules.guard == Guard::Probation).then_some(2 * rules.probation.per_arm);
+    let sentence = evidence.sentence(model, experiment.candidate_version, &decision, watched_for);
     let sums = look.sums();
     let row = VerdictRow {
         status: decision.status.as_str(),

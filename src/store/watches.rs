@@ -145,7 +145,8 @@ pub async fn settle(
                     ON a.workflow_id = t.workflow_id AND a.task_id = t.id
                    AND a.model_name = s.model_name AND a.iteration = 1
                  WHERE s.workflow_id = e.workflow_id AND s.cycle = e.cycle
-                   AND s.model_name = e.model_name AND a.validation_score IS NOT NULL
+                   AND s.model_name = e.model_name AND s.phase = 'test'
+                   AND a.validation_score IS NOT NULL
                  LIMIT 1) j ON true
           WHERE v.workflow_id = $1 AND v.is_active AND e.status = 'adopted' AND e.control_count > 0
          ON CONFLICT DO NOTHING",

@@ -20,6 +20,8 @@ use crate::experiment::power::{
     Arms, BuiltIn, CHUNK_TRIALS, EFFECTS_BASIS_POINTS, Figures, Plan, Shape, Tally, chunk,
 };
 use crate::experiment::probation::{self, ProbationRules};
+use crate::experiment::strict;
+use crate::runtime;
 use crate::settings::Settings;
 use crate::store;
 use crate::workflow::Definition;
@@ -141,6 +143,7 @@ pub(super) struct Rules {
     pub(super) deck: DeckRules,
     pub(super) probation_tasks: u32,
     pub(super) probation: ProbationRules,
+    pub(super) strict_looks_max: u32,
 }
 
 /// The defaults, where no workflow says otherwise.
@@ -149,17 +152,20 @@ const GIVEN: Rules = Rules {
     deck: DeckRules { per_arm: 10, block: 4 },
     probation_tasks: 30,
     probation: ProbationRules { retain_basis_points: 500, scores_per_arm_min: 8 },
+    strict_looks_max: strict::LOOKS_MAX,
 };
 
 pub(super) fn rules_of(definition: &Definition) -> Rules {
+    let rules = runtime::rules_of(definition);
     Rules {
-        gate: GateRules {
-            threshold_basis_points: definition.gate.improvement_basis_points,
-            scores_per_arm_min: definition.gate.scores_per_arm_min,
-            score_max: u16::try_from(definition.score_max).unwrap_or(u16::MAX),
+        gate: rules.gate,
+        deck: rules.split,
+        probation_tasks: 2 * rules.probation.per_arm,
+        probation: ProbationRules {
+            retain_basis_points: rules.retain_basis_points,
+            scores_per_arm_min: rules.probation_scores_per_arm_min,
         },
-        deck: DeckRules { per_arm: definition.split.per_arm, block: definition.split.block },
-        ..GIVEN
+        strict_looks_max: rules.strict_looks_max,
     }
 }
 
@@ -169,6 +175,7 @@ fn plan(rules: &Rules, correlation: f64) -> Plan {
         deck: rules.deck,
         probation_deck: probation::deck_rules(rules.probation_tasks, rules.deck.block),
         probation: rules.probation,
+        strict_looks_max: rules.strict_looks_max,
         correlation,
     }
 }

@@ -55,7 +55,10 @@ fn score(
         let found = value.get(field)?;
         let matches = match found {
             Value::String(text) => text == wanted,
-            other => other.to_string() == wanted,
+            other => {
+                let shown = other.to_string();
+                shown == wanted
+            }
         };
         if !matches {
             return None;

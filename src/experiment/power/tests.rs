@@ -1,13 +1,14 @@
 //! The tables of the gate's errors, reproduced.
 
 use super::*;
-use crate::experiment::Guard;
+use crate::experiment::{Guard, strict};
 
 const PLAN: Plan = Plan {
     gate: GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 },
     deck: DeckRules { per_arm: 10, block: 4 },
     probation_deck: DeckRules { per_arm: 15, block: 4 },
     probation: ProbationRules { retain_basis_points: 500, scores_per_arm_min: 8 },
+    strict_looks_max: strict::LOOKS_MAX,
     correlation: 0.6,
 };
 const SEED: u64 = 20_261_126;

@@ -139,15 +139,15 @@ fn on_probation(plan: &Plan, arms: &Arms, rng: &mut StdRng) -> Tally {
 
 fn in_looks(plan: &Plan, arms: &Arms, rng: &mut StdRng) -> Tally {
     let mut look = Look::default();
-    for number in 1..=strict::LOOKS_MAX {
+    for number in 1..=plan.strict_looks_max {
         look.blocks.extend(arms.deck(&plan.deck, rng));
         if let Step::Decided(decision) = strict::step(&plan.gate, number, &look) {
             let tasks = 2 * u64::from(plan.deck.per_arm) * u64::from(number);
             return tally(decision.status == Status::Adopted, tasks);
         }
     }
-    // Not reached: the last look decides.
-    tally(false, 2 * u64::from(plan.deck.per_arm) * u64::from(strict::LOOKS_MAX))
+    // What is not proven by the last look that is allowed is not adopted.
+    tally(false, 2 * u64::from(plan.deck.per_arm) * u64::from(plan.strict_looks_max))
 }
 
 fn in_pairs(plan: &Plan, arms: &Arms, rng: &mut StdRng) -> Tally {
