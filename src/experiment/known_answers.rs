@@ -300,7 +300,8 @@ fn known_answers_of_the_false_discovery_rate() {
     let Some(vectors) = vectors("online_fdr") else {
         return;
     };
-    let procedures: [(&str, &dyn Fn(&[f64]) -> Vec<Tested>); 3] = [
+    type Procedure<'p> = (&'p str, &'p dyn Fn(&[f64]) -> Vec<Tested>);
+    let procedures: [Procedure<'_>; 3] = [
         ("LORD++ alpha=.10 w0=.05", &|p| lord(p, 0.10, 0.05)),
         ("SAFFRON alpha=.10 w0=.05 lambda=.5", &|p| saffron(p, 0.10, 0.05, 0.5)),
         ("e-LOND alpha=.20", &|e| e_lond(e, 0.20)),
