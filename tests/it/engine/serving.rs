@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mathesis::clock::SystemClock;
+use mathesis::clock::{Clock, SystemClock};
 use mathesis::cycle::StateName;
 use mathesis::runtime::{Engine, EngineSettings, Runtime};
 use mathesis::store::leases;
@@ -11,8 +11,10 @@ use uuid::Uuid;
 
 use crate::support::{Stage, analysis_answer, candidates_win};
 
-/// The stage's engine as a process of its own would have it.
+/// The stage's engine as a process of its own would have it, and the stage at its hour: where the runtime's clock is
+/// hours ahead, it gives up slots that the stage dealt a moment ago.
 async fn serve(stage: &Stage) -> Runtime {
+    stage.clock.set(SystemClock.now());
     let settings =
         EngineSettings { shutdown_grace: Duration::ZERO, ..stage.engine.settings.as_ref().clone() };
     let engine = Engine {
