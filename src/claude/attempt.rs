@@ -12,6 +12,15 @@ pub trait ClaudeApi: Send + Sync {
     /// Dropping the future ends the attempt on this side only: Claude may go on and charge for it.
     fn attempt<'a>(&'a self, request: &'a MessageRequest) -> BoxFuture<'a, AttemptOutcome>;
 
+    /// Asks how many tokens a request has, without having it answered. Costs nothing, and is never retried.
+    ///
+    /// # Errors
+    /// When the service cannot be asked or gives no number; nothing was charged either way.
+    fn count_tokens<'a>(
+        &'a self,
+        request: &'a MessageRequest,
+    ) -> BoxFuture<'a, Result<u64, AttemptError>>;
+
     /// Whether a call could be made at all, that is, whether there is a key.
     fn configured(&self) -> bool;
 

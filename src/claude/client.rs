@@ -3,7 +3,7 @@
 use super::attempt::{AttemptError, AttemptErrorKind, AttemptOutcome, ClaudeApi};
 use super::error::ClientError;
 use super::retry::retry_after;
-use super::wire::{API_VERSION, ErrorEnvelope, MessageRequest, MessageResponse};
+use super::wire::{API_VERSION, ErrorEnvelope, MessageRequest, TokenCount};
 use crate::clock::{Clock, SystemClock};
 use crate::outbound::{
     self, Closed, Failure, FailureKind, Throttle, failure_of, header, read_body, shorten,
@@ -11,6 +11,7 @@ use crate::outbound::{
 use chrono::DateTime;
 use futures::future::BoxFuture;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +90,7 @@ pub struct HttpClaude {
     throttle: Arc<Throttle>,
     http: reqwest::Client,
     address: reqwest::Url,
+    counting: reqwest::Url,
     api_key: Option<ApiKey>,
     answer_bytes_max: usize,
 }
@@ -99,9 +101,13 @@ impl HttpClaude {
     /// # Errors
     /// When the address is not one, or this machine's certificates cannot be read.
     pub fn new(settings: ClaudeSettings) -> Result<Self, ClientError> {
-        let address = outbound::base_address(&settings.base_url)
-            .and_then(|base| outbound::address_below(&base, &["v1", "messages"]))
-            .ok_or_else(|| ClientError::BadAddress { base_url: settings.base_url.clone() })?;
+        let below = |segments: &[&str]| {
+            outbound::base_address(&settings.base_url)
+                .and_then(|base| outbound::address_below(&base, segments))
+                .ok_or_else(|| ClientError::BadAddress { base_url: settings.base_url.clone() })
+        };
+        let address = below(&["v1", "messages"])?;
+        let counting = below(&["v1", "messages", "count_tokens"])?;
 
         // The journal has one row an attempt, so neither a redirect nor a hidden retry may make a second one.
         let http = outbound::client(&address, settings.connect_timeout, settings.timeout)
@@ -110,6 +116,7 @@ impl HttpClaude {
             throttle: Arc::new(Throttle::new(Arc::new(SystemClock))),
             http,
             address,
+            counting,
             api_key: settings.api_key,
             answer_bytes_max: settings.answer_bytes_max,
         })
@@ -125,7 +132,8 @@ impl HttpClaude {
     async fn one_attempt(&self, request: &MessageRequest) -> AttemptOutcome {
         let began = Instant::now();
         let elapsed_ms = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let response = match self.send(request).await {
+        let body = serde_json::to_vec(request).map_err(|error| error.to_string());
+        let response = match self.send(self.http.post(self.address.clone()), body).await {
             Ok(response) => response,
             Err(error) => return AttemptOutcome::unanswered(error, elapsed_ms()),
         };
@@ -137,9 +145,7 @@ impl HttpClaude {
             Ok(body) => read_answer(status, &headers, &body),
             Err(failure) => (None, Err(broken_body(status, &headers, attempt_error(failure)))),
         };
-        if let (Err(error), Some(key)) = (&mut result, &self.api_key) {
-            error.message = error.message.replace(&key.0, "(hidden)");
-        }
+        self.hide_key(&mut result);
         AttemptOutcome {
             request_id: header(&headers, "request-id").map(str::to_owned).or(body_request_id),
             status: Some(status),
@@ -148,20 +154,50 @@ impl HttpClaude {
         }
     }
 
-    async fn send(&self, request: &MessageRequest) -> Result<reqwest::Response, AttemptError> {
+    /// Counting has limits of its own, so it neither waits at the door nor closes it.
+    async fn count(&self, request: &MessageRequest) -> Result<u64, AttemptError> {
+        let body = serde_json::to_vec(&request.count_body()).map_err(|error| error.to_string());
+        let post = self.http.post(self.counting.clone()).timeout(COUNT_TIMEOUT);
+        let mut counted = self.counted(post, body).await;
+        self.hide_key(&mut counted);
+        counted.map(|count| count.input_tokens)
+    }
+
+    async fn counted(
+        &self,
+        post: reqwest::RequestBuilder,
+        body: Result<Vec<u8>, String>,
+    ) -> Result<TokenCount, AttemptError> {
+        let response = self.send(post, body).await?;
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = read_body(response, self.answer_bytes_max)
+            .await
+            .map_err(|failure| broken_body(status, &headers, attempt_error(failure)))?;
+        read_answer(status, &headers, &body).1
+    }
+
+    fn hide_key<T>(&self, result: &mut Result<T, AttemptError>) {
+        if let (Err(error), Some(key)) = (result, &self.api_key) {
+            error.message = error.message.replace(&key.0, "(hidden)");
+        }
+    }
+
+    async fn send(
+        &self,
+        post: reqwest::RequestBuilder,
+        body: Result<Vec<u8>, String>,
+    ) -> Result<reqwest::Response, AttemptError> {
         let Some(key) = &self.api_key else {
             return Err(AttemptError::new(AttemptErrorKind::NotConfigured, "no API key is set"));
         };
         let not_sent = |message: String| AttemptError::new(AttemptErrorKind::NotSent, message);
         let key = outbound::secret_header(&key.0)
             .ok_or_else(|| not_sent("the API key cannot be a header".to_owned()))?;
-        let body = serde_json::to_vec(request).map_err(|error| not_sent(error.to_string()))?;
-        self.http
-            .post(self.address.clone())
+        post.body(body.map_err(not_sent)?)
             .header("x-api-key", key)
             .header("anthropic-version", API_VERSION)
             .header(CONTENT_TYPE, "application/json")
-            .body(body)
             .send()
             .await
             .map_err(|error| attempt_error(failure_of(&error)))
@@ -171,6 +207,13 @@ impl HttpClaude {
 impl ClaudeApi for HttpClaude {
     fn attempt<'a>(&'a self, request: &'a MessageRequest) -> BoxFuture<'a, AttemptOutcome> {
         Box::pin(self.one_attempt(request))
+    }
+
+    fn count_tokens<'a>(
+        &'a self,
+        request: &'a MessageRequest,
+    ) -> BoxFuture<'a, Result<u64, AttemptError>> {
+        Box::pin(self.count(request))
     }
 
     fn configured(&self) -> bool {
@@ -215,14 +258,18 @@ fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 const MESSAGE_CHARS_MAX: usize = 2000;
+/// Counting is quick, and there is an estimate to fall back on.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Answer = Result<MessageResponse, AttemptError>;
-
-fn read_answer(status: u16, headers: &HeaderMap, body: &[u8]) -> (Option<String>, Answer) {
+fn read_answer<T: DeserializeOwned>(
+    status: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> (Option<String>, Result<T, AttemptError>) {
     if status == 200 {
         let answer = serde_json::from_slice(body).map_err(|error| {
             let message = format!(
-                "{} bytes that are not a message: {}",
+                "{} bytes that are not an answer: {}",
                 body.len(),
                 shorten(&error.to_string(), 200)
             );

@@ -26,9 +26,13 @@ pub struct ScriptedClaude {
     asked: watch::Sender<usize>,
 }
 
+type Counter = Box<dyn FnMut(&MessageRequest) -> Result<u64, AttemptError> + Send>;
+
 #[derive(Default)]
 struct Script {
     steps: VecDeque<Step>,
+    counter: Option<Counter>,
+    counted: usize,
     requests: Vec<MessageRequest>,
 }
 
@@ -76,6 +80,21 @@ impl ScriptedClaude {
     ) -> &Self {
         *self.fallback() = Some(Box::new(fallback));
         self
+    }
+
+    /// From now on, tokens are counted by this; without it, as four bytes a token.
+    pub fn count_with(
+        &self,
+        counter: impl FnMut(&MessageRequest) -> Result<u64, AttemptError> + Send + 'static,
+    ) -> &Self {
+        self.script().counter = Some(Box::new(counter));
+        self
+    }
+
+    /// How often tokens were counted so far.
+    #[must_use]
+    pub fn counted(&self) -> usize {
+        self.script().counted
     }
 
     /// Next, an answer of this JSON.
@@ -192,9 +211,28 @@ impl ClaudeApi for ScriptedClaude {
         })
     }
 
+    fn count_tokens<'a>(
+        &'a self,
+        request: &'a MessageRequest,
+    ) -> BoxFuture<'a, Result<u64, AttemptError>> {
+        Box::pin(async move {
+            let mut script = self.script();
+            script.counted += 1;
+            match script.counter.as_mut() {
+                Some(counter) => counter(request),
+                None => Ok(tokens(request.prompt_bytes())),
+            }
+        })
+    }
+
     fn configured(&self) -> bool {
         true
     }
+}
+
+/// Four bytes a token, as English prose has.
+fn tokens(bytes: usize) -> u64 {
+    u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX)
 }
 
 /// The outcome of an attempt that was answered; `None` for the text is an answer without blocks.
@@ -205,7 +243,6 @@ pub fn answered(
     stop_reason: StopReason,
     stop_details: Option<StopDetails>,
 ) -> AttemptOutcome {
-    let tokens = |bytes: usize| u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX);
     AttemptOutcome {
         request_id: Some("req_scripted".to_owned()),
         status: Some(200),

@@ -217,6 +217,17 @@ impl MessageRequest {
         self
     }
 
+    /// The body of `POST /v1/messages/count_tokens`: all that Claude would read, without what it would do.
+    #[must_use]
+    pub fn count_body(&self) -> Value {
+        let mut body = serde_json::to_value(self).unwrap_or(Value::Null);
+        if let Some(fields) = body.as_object_mut() {
+            fields.remove("max_tokens");
+            fields.remove("metadata");
+        }
+        body
+    }
+
     /// SHA-256, in hex, of the body with its keys in order: two requests that say the same have the same hash.
     #[must_use]
     pub fn request_hash(&self) -> String {
@@ -242,6 +253,13 @@ impl MessageRequest {
         };
         system.saturating_add(messages).saturating_add(schema)
     }
+}
+
+/// The answer of `POST /v1/messages/count_tokens`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCount {
+    /// What the request would have as its prompt.
+    pub input_tokens: u64,
 }
 
 /// The body of a response with status 200.

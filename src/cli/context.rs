@@ -181,6 +181,14 @@ impl ClaudeApi for NoClaude {
         Box::pin(async { AttemptOutcome::unanswered(error, 0) })
     }
 
+    fn count_tokens<'a>(
+        &'a self,
+        _: &'a MessageRequest,
+    ) -> BoxFuture<'a, Result<u64, AttemptError>> {
+        let message = "a command of the command line does not call Claude";
+        Box::pin(async move { Err(AttemptError::new(AttemptErrorKind::NotConfigured, message)) })
+    }
+
     fn configured(&self) -> bool {
         false
     }

@@ -8,7 +8,7 @@ use crate::experiment::deck::{self, DeckRules};
 use crate::research::{self, Document, Edit, EditRules, Texts};
 use crate::runtime::{Candidate, Engine, What};
 use crate::store::effects::ClaimedEffect;
-use crate::store::insights::InsightRow;
+use crate::store::insights::{InsightRow, Which};
 use crate::store::versions::{NewVersion, Version};
 use crate::store::{insights, versions, window};
 use crate::workflow::Definition;
@@ -20,10 +20,19 @@ use crate::workflow::context::{GenerationContext, InsightForGeneration, SectionF
 use crate::workflow::definition::{GuardMode, Split};
 use crate::workflow::template::render_generation;
 
+/// A candidate may draw on so many insights that stand, those found or judged last.
+const INSIGHTS_MAX: i64 = 60;
+
 pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<What, EffectFailure> {
     let (_, definition) = context(engine, claim).await?;
     let pool = engine.store.pool();
-    let found = insights::of_cycle(pool, claim.workflow_id, claim.cycle).await?;
+    let standing = Which { living: true, ..Which::newest(INSIGHTS_MAX) };
+    let mut found = insights::read(pool, claim.workflow_id, standing).await?;
+    // This cycle's come first and in their order; the others follow, the newest first.
+    found.sort_by_key(|row| {
+        let own = row.cycle == claim.cycle;
+        (!own, if own { i64::from(row.ordinal) } else { -row.id })
+    });
     let recommended = insights::recommendations(pool, claim.workflow_id, claim.cycle).await?;
     let recommended: Vec<Recommendation> = serde_json::from_value(recommended).unwrap_or_default();
     let mut candidates = Vec::new();
@@ -46,6 +55,13 @@ struct Material<'m> {
     recommended: &'m [Recommendation],
 }
 
+impl Material<'_> {
+    fn speaks_of(&self, model: &str) -> bool {
+        self.found.iter().any(|insight| concerns(&insight.model_name, model))
+            || self.recommended.iter().any(|named| concerns(&named.model, model))
+    }
+}
+
 async fn candidate(
     engine: &Engine,
     claim: &ClaimedEffect,
@@ -62,6 +78,10 @@ async fn candidate(
         return Ok(Err(NoCandidateReason::Retired));
     };
     drop(conn);
+    if !material.speaks_of(model) {
+        // Nothing found is a valid answer, and nothing to pay for.
+        return Ok(Err(NoCandidateReason::NothingProposed));
+    }
     if is_at_ceiling(engine, claim, definition, &active).await? {
         return Ok(Err(NoCandidateReason::AtCeiling));
     }
@@ -110,9 +130,9 @@ async fn ask(
 ) -> Result<(GenerationAnswer, Option<Texts>), EffectFailure> {
     let parent = active.texts();
     let purpose = Purpose { name: "generation", model: &active.model_name };
-    let caller = Caller { engine, claim, definition, purpose };
+    let caller = Caller { engine, claim, definition, purpose, plan: None };
     let build = |rejected: &[String]| {
-        let asked = generation_context(definition, active, material, rejected);
+        let asked = generation_context(definition, active, claim.cycle, material, rejected);
         let prompt = render_generation(definition, &asked)?;
         Ok(MessageRequest::structured(
             definition.claude.generation_model.clone(),
@@ -177,6 +197,7 @@ fn concerns(named: &str, model: &str) -> bool {
 fn generation_context(
     definition: &Definition,
     active: &Version,
+    cycle: i64,
     material: Material<'_>,
     rejected: &[String],
 ) -> GenerationContext {
@@ -196,12 +217,17 @@ fn generation_context(
         .iter()
         .filter(|insight| concerns(&insight.model_name, model))
         .map(|insight| InsightForGeneration {
-            id: insight.ordinal.to_string(),
+            id: insight.name_in(cycle),
             insight_type: insight.insight_type.clone(),
             model_name: insight.model_name.clone(),
             description: insight.description.clone(),
             confidence_score: insight.confidence_score,
             suggested_change: insight.suggested_change.clone(),
+            standing: insight.standing.clone(),
+            confirmed: insight.confirmed,
+            weakened: insight.weakened,
+            helpful: insight.helpful,
+            harmful: insight.harmful,
         })
         .collect();
     let recommendations = material

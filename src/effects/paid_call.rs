@@ -13,6 +13,7 @@ use crate::claude::{
     self, CallError, CallId, CallJournal, Finished, JournalError, MessageRequest, RetryPolicy,
 };
 use crate::runtime::Engine;
+use crate::store::analysis_plans::AnalysisPlan;
 use crate::store::claude_calls::{self, CallIntent, CallOutcome};
 use crate::store::effects::{self, ClaimedEffect};
 use crate::store::holds::HoldKind;
@@ -96,6 +97,8 @@ pub(super) struct Caller<'c> {
     pub claim: &'c ClaimedEffect,
     pub definition: &'c Definition,
     pub purpose: Purpose<'c>,
+    /// What an analysis shows; fixed with the first intent.
+    pub plan: Option<&'c AnalysisPlan>,
 }
 
 fn no_usable_answer(rejected: &[String]) -> EffectFailure {
@@ -232,6 +235,7 @@ impl CallJournal for Journal<'_> {
                 request_hash: &request.request_hash(),
                 estimated_cost_usd,
                 worker_id: engine.worker_id,
+                plan: self.caller.plan,
             };
             let pool = engine.store.pool();
             claude_calls::begin(pool, claim.workflow_id, &intent, engine.now())

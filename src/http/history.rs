@@ -9,7 +9,7 @@ use super::cycles::Page;
 use super::error::Problem;
 use super::path::{PathOf, QueryOf};
 use crate::store::changes::{self, ChangeRow};
-use crate::store::insights::{self, InsightRow};
+use crate::store::insights::{self, InsightRow, Which};
 
 /// A workflow in a list.
 #[derive(Debug, Serialize)]
@@ -26,7 +26,7 @@ pub struct Workflows {
     workflows: Vec<WorkflowHead>,
 }
 
-/// The latest insights, latest first.
+/// The insights found or judged last, latest first.
 #[derive(Debug, Serialize)]
 pub struct Insights {
     insights: Vec<InsightRow>,
@@ -60,7 +60,7 @@ pub async fn insights(
 ) -> Result<Json<Insights>, Problem> {
     let workflow = app.workflow(&workflow)?;
     let pool = app.engine.store.pool();
-    let insights = insights::recent(pool, workflow.workflow_id, page.limit()).await?;
+    let insights = insights::read(pool, workflow.workflow_id, Which::newest(page.limit())).await?;
     Ok(Json(Insights { insights }))
 }
 

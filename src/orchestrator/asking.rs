@@ -316,6 +316,13 @@ impl ClaudeApi for Timed {
         })
     }
 
+    fn count_tokens<'a>(
+        &'a self,
+        request: &'a MessageRequest,
+    ) -> BoxFuture<'a, Result<u64, AttemptError>> {
+        self.inner.count_tokens(request)
+    }
+
     fn configured(&self) -> bool {
         self.inner.configured()
     }

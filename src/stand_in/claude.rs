@@ -1,4 +1,5 @@
-//! A stand-in for the Claude API: a real HTTP server on 127.0.0.1 that answers `POST /v1/messages`.
+//! A stand-in for the Claude API: a real HTTP server on 127.0.0.1 that answers `POST /v1/messages`, and counts
+//! the tokens of a request.
 //!
 //! It checks what the API checks (see `rules`), answers what its [`Responder`] says, and reports a plausible usage (see
 //! `meter`). Its rate limit headers are constants. What goes wrong is said by the responder's [`Reply`], or by a
@@ -142,7 +143,7 @@ impl ClaudeStandIn {
         self.listener.base_url()
     }
 
-    /// How many requests it has had, refused ones too; not those that a script kept from it.
+    /// How many requests for an answer it has had, refused ones too; not those that a script kept from it.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
@@ -171,11 +172,17 @@ impl Answers for Api {
         fault: &'a Fault,
     ) -> BoxFuture<'a, io::Result<Response>> {
         async move {
-            self.calls.fetch_add(1, Ordering::SeqCst);
+            let counting = request.head.uri.path() == rules::COUNT_PATH;
+            // Counting is free, so it is no call.
+            self.calls.fetch_add(u64::from(!counting), Ordering::SeqCst);
             let body = match self.check(request) {
                 Ok(body) => body,
                 Err(refusal) => return Ok(error_response(request, &refusal, None, &[])),
             };
+            if counting {
+                let count = json!({"input_tokens": meter::prompt_tokens(&body)});
+                return Ok(listener::json(200, count.to_string()));
+            }
             let mut reply = self.responder.reply(&body);
             while let Reply::Slowly { delay, reply: then } = reply {
                 if !request.wait(delay).await {
@@ -242,7 +249,7 @@ impl Api {
     fn check(&self, request: &Request) -> Result<Value, Refusal> {
         rules::check_head(&request.head, &self.api_key)?;
         match &request.body {
-            Some(body) => rules::check_body(body),
+            Some(body) => rules::check_body(body, request.head.uri.path() == rules::COUNT_PATH),
             None => Err(Refusal::new(413, "request_too_large", "Request exceeds the maximum size")),
         }
     }

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::analysis_plans::{self, AnalysisPlan};
 
 /// What a call is about to do.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct CallIntent<'c> {
     pub estimated_cost_usd: Decimal,
     /// The worker that makes it.
     pub worker_id: Uuid,
+    /// What an analysis shows, to be fixed along with the intent.
+    pub plan: Option<&'c AnalysisPlan>,
 }
 
 /// What a call came to.
@@ -97,7 +100,8 @@ pub struct CallRow {
     pub error_message: Option<String>,
 }
 
-/// Writes down that a paid call is about to be made.
+/// Writes down that a paid call is about to be made, and fixes the plan of an analysis in the same commit: before
+/// it nothing was paid and another plan may be made; after it every redo asks the same question.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails; the call must then not be made.
@@ -107,6 +111,10 @@ pub async fn begin(
     intent: &CallIntent<'_>,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    if let Some(plan) = intent.plan {
+        analysis_plans::fix(&mut tx, workflow_id, intent.cycle, plan, now).await?;
+    }
     sqlx::query!(
         "INSERT INTO claude_calls (workflow_id, call_id, cycle, effect_id, purpose, model_name, attempt,
                 claude_model, request_hash, estimated_cost_usd, worker_id, started_at)
@@ -124,8 +132,9 @@ pub async fn begin(
         intent.worker_id,
         now
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(())
 }
 

@@ -1,9 +1,9 @@
-//! Analyses and their insights.
+//! Analyses and their insights, which live on: each next analysis confirms, weakens or retires them.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::StoreError;
 
@@ -18,10 +18,23 @@ pub struct NewInsight {
     pub description: String,
     /// From 0 to 1.
     pub confidence_score: f64,
-    /// Tasks of the window that show it; every one exists.
+    /// Tasks of the window that show it; every one exists. Without any, nothing may rest on the insight.
     pub example_task_ids: Vec<String>,
     /// What to change about the prompts.
     pub suggested_change: String,
+}
+
+/// What an analysis says of an earlier insight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJudgement {
+    /// The insight's row.
+    pub insight_id: i64,
+    /// `confirmed`, `weakened` or `retired`.
+    pub verdict: &'static str,
+    /// Why.
+    pub reason: String,
+    /// Tasks of the window that show it; at least one, and every one exists.
+    pub example_task_ids: Vec<String>,
 }
 
 /// An analysis to be stored.
@@ -39,11 +52,15 @@ pub struct NewAnalysis {
     pub recommendations: Value,
     /// Evidence that was named and is not in the window.
     pub evidence_dropped: i32,
+    /// Judgements that rest on nothing, and so were not taken.
+    pub judgements_dropped: i32,
     /// The insights, in the order of the answer.
     pub insights: Vec<NewInsight>,
+    /// What it says of earlier insights, at most once of each.
+    pub judgements: Vec<NewJudgement>,
 }
 
-/// An insight as stored.
+/// An insight as stored, with what became of it.
 #[derive(Debug, Clone, Serialize)]
 pub struct InsightRow {
     /// The insight's row.
@@ -68,11 +85,59 @@ pub struct InsightRow {
     pub suggested_change: String,
     /// True once a version that rests on it was adopted.
     pub applied: bool,
+    /// `new`, `unsupported`, `confirmed`, `weakened` or `retired`.
+    pub standing: String,
+    /// Later analyses that confirmed it.
+    pub confirmed: i32,
+    /// Later analyses that weakened it.
+    pub weakened: i32,
+    /// The last cycle whose analysis judged it.
+    pub judged_in_cycle: Option<i64>,
+    /// Candidates that rested on it and were adopted for good, so far.
+    pub helpful: i64,
+    /// Candidates that rested on it and scored worse than what they were to replace, or were adopted and taken
+    /// back by their guard.
+    pub harmful: i64,
     /// When it was found.
     pub created_at: DateTime<Utc>,
 }
 
-/// Stores an analysis with its insights, in the transaction of its transition.
+impl InsightRow {
+    /// The name by which people, prompts and versions speak of it: cycle and ordinal, such as `4.2`.
+    #[must_use]
+    pub fn handle(&self) -> String {
+        format!("{}.{}", self.cycle, self.ordinal)
+    }
+
+    /// The name by which a version of this cycle speaks of it: the ordinal alone for the cycle's own.
+    #[must_use]
+    pub fn name_in(&self, cycle: i64) -> String {
+        if self.cycle == cycle { self.ordinal.to_string() } else { self.handle() }
+    }
+}
+
+/// Which insights are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Which<'w> {
+    /// Of this cycle only.
+    pub cycle: Option<i64>,
+    /// Of these rows only.
+    pub ids: Option<&'w [i64]>,
+    /// Only those that stand: new, confirmed or weakened.
+    pub living: bool,
+    /// At most so many: those that were found or judged last.
+    pub limit: i64,
+}
+
+impl Which<'_> {
+    /// All insights, the newest so many.
+    #[must_use]
+    pub fn newest(limit: i64) -> Self {
+        Self { cycle: None, ids: None, living: false, limit }
+    }
+}
+
+/// Stores an analysis with its insights and judgements, in the transaction of its transition.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -85,8 +150,8 @@ pub async fn insert(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "INSERT INTO analyses (workflow_id, cycle, tasks_analyzed, tasks_shown, summary, model_insights,
-                recommendations, evidence_dropped, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                recommendations, evidence_dropped, judgements_dropped, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         workflow_id,
         cycle,
         analysis.tasks_analyzed,
@@ -95,6 +160,7 @@ pub async fn insert(
         analysis.model_insights,
         analysis.recommendations,
         analysis.evidence_dropped,
+        analysis.judgements_dropped,
         now
     )
     .execute(&mut *conn)
@@ -102,8 +168,9 @@ pub async fn insert(
     for (ordinal, insight) in (1_i32..).zip(&analysis.insights) {
         sqlx::query!(
             "INSERT INTO insights (workflow_id, cycle, ordinal, insight_type, model_name, description,
-                    confidence_score, tasks_analyzed, example_task_ids, suggested_change, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                    confidence_score, tasks_analyzed, example_task_ids, suggested_change, standing, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+                     CASE WHEN cardinality($9::text[]) = 0 THEN 'unsupported' ELSE 'new' END, $11)",
             workflow_id,
             cycle,
             ordinal,
@@ -119,7 +186,106 @@ pub async fn insert(
         .execute(&mut *conn)
         .await?;
     }
+    for judgement in &analysis.judgements {
+        judge(&mut *conn, workflow_id, cycle, judgement, now).await?;
+    }
     Ok(())
+}
+
+/// A retired insight stays retired: nothing shows it to an analysis again, so none can judge it again.
+async fn judge(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    cycle: i64,
+    judgement: &NewJudgement,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "INSERT INTO insight_judgements (workflow_id, cycle, insight_id, verdict, reason, example_task_ids,
+                created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        workflow_id,
+        cycle,
+        judgement.insight_id,
+        judgement.verdict,
+        judgement.reason,
+        &judgement.example_task_ids,
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "UPDATE insights
+            SET standing = $3, judged_in_cycle = $4,
+                confirmed = confirmed + ($3 = 'confirmed')::int,
+                weakened = weakened + ($3 = 'weakened')::int
+          WHERE workflow_id = $1 AND id = $2",
+        workflow_id,
+        judgement.insight_id,
+        judgement.verdict,
+        cycle
+    )
+    .execute(&mut *conn)
+    .await?;
+    Ok(())
+}
+
+/// The insights that are asked for, those found last first.
+///
+/// Helpful and harmful are counted anew each time, from the verdicts themselves, so they cannot disagree with
+/// them. A version names an insight of its own cycle by the ordinal, an earlier one by its handle.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn read(
+    executor: impl PgExecutor<'_>,
+    workflow_id: i64,
+    which: Which<'_>,
+) -> Result<Vec<InsightRow>, StoreError> {
+    let mut rows = sqlx::query_as!(
+        InsightRow,
+        r#"SELECT i.id, i.cycle, i.ordinal, i.insight_type, i.model_name, i.description, i.confidence_score,
+                  i.tasks_analyzed, i.example_task_ids, i.suggested_change, i.applied, i.standing, i.confirmed,
+                  i.weakened, i.judged_in_cycle, tried.helpful AS "helpful!", tried.harmful AS "harmful!",
+                  i.created_at
+             FROM insights i
+             CROSS JOIN LATERAL (
+                 SELECT count(*) FILTER (WHERE e.status = 'adopted' AND back.by_guard IS NULL) AS helpful,
+                        count(*) FILTER (
+                            -- Taken back by a person says nothing of the prompt; by its guard, it does.
+                            WHERE (e.status = 'adopted' AND back.by_guard)
+                               OR (e.status = 'rejected'
+                                   AND e.candidate_sum::bigint * e.control_count
+                                     < e.control_sum::bigint * e.candidate_count)) AS harmful
+                   FROM prompt_versions v
+                   JOIN experiments e ON e.workflow_id = v.workflow_id AND e.model_name = v.model_name
+                                     AND e.candidate_version = v.version
+                   LEFT JOIN LATERAL (
+                       SELECT bool_or(c.changed_by = 'mathesis') AS by_guard
+                         FROM config_changes c
+                        WHERE c.workflow_id = e.workflow_id AND c.cycle = e.cycle
+                          AND c.model_name = e.model_name AND c.kind = 'revert' AND c.status <> 'dropped'
+                   ) AS back ON true
+                  WHERE v.workflow_id = i.workflow_id
+                    AND (v.based_on ? (i.cycle || '.' || i.ordinal)
+                         OR (v.cycle = i.cycle AND v.based_on ? i.ordinal::text))
+             ) AS tried
+            WHERE i.workflow_id = $1
+              AND ($2::bigint IS NULL OR i.cycle = $2)
+              AND ($3::bigint[] IS NULL OR i.id = ANY($3))
+              AND (NOT $4 OR i.standing IN ('new', 'confirmed', 'weakened'))
+            ORDER BY coalesce(i.judged_in_cycle, i.cycle) DESC, i.id DESC
+            LIMIT $5"#,
+        workflow_id,
+        which.cycle,
+        which.ids,
+        which.living,
+        which.limit
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.sort_by_key(|row| std::cmp::Reverse(row.id));
+    Ok(rows)
 }
 
 /// The insights of one cycle, in order.
@@ -131,36 +297,70 @@ pub async fn of_cycle(
     workflow_id: i64,
     cycle: i64,
 ) -> Result<Vec<InsightRow>, StoreError> {
-    Ok(sqlx::query_as!(
-        InsightRow,
-        "SELECT id, cycle, ordinal, insight_type, model_name, description, confidence_score,
-                tasks_analyzed, example_task_ids, suggested_change, applied, created_at
-           FROM insights WHERE workflow_id = $1 AND cycle = $2 ORDER BY ordinal",
-        workflow_id,
-        cycle
-    )
-    .fetch_all(pool)
-    .await?)
+    let which = Which { cycle: Some(cycle), ..Which::newest(i64::MAX) };
+    let mut rows = read(pool, workflow_id, which).await?;
+    rows.reverse();
+    Ok(rows)
 }
 
-/// The newest insights of a workflow, newest first.
+/// How many insights stand: new, confirmed or weakened.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn recent(
+pub async fn living(pool: &PgPool, workflow_id: i64) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "living!" FROM insights
+            WHERE workflow_id = $1 AND standing IN ('new', 'confirmed', 'weakened')"#,
+        workflow_id
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
+/// An analysis as a person reads of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AnalysisRow {
+    /// Tasks in the window.
+    pub tasks_analyzed: i32,
+    /// Tasks that Claude was shown.
+    pub tasks_shown: i32,
+    /// What the window shows, in a few sentences.
+    pub summary: String,
+    /// Evidence that was named and is not in the window.
+    pub evidence_dropped: i32,
+    /// Judgements that rest on nothing, and so were not taken.
+    pub judgements_dropped: i32,
+    /// The request's length in tokens; none for an analysis from before it was kept.
+    pub prompt_tokens: Option<i64>,
+    /// `counted` or `estimated`.
+    pub counted_by: Option<String>,
+    /// Why it was estimated.
+    pub because: Option<String>,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The analysis of a cycle.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn analysis(
     pool: &PgPool,
     workflow_id: i64,
-    limit: i64,
-) -> Result<Vec<InsightRow>, StoreError> {
+    cycle: i64,
+) -> Result<Option<AnalysisRow>, StoreError> {
     Ok(sqlx::query_as!(
-        InsightRow,
-        "SELECT id, cycle, ordinal, insight_type, model_name, description, confidence_score,
-                tasks_analyzed, example_task_ids, suggested_change, applied, created_at
-           FROM insights WHERE workflow_id = $1 ORDER BY id DESC LIMIT $2",
+        AnalysisRow,
+        r#"SELECT a.tasks_analyzed, a.tasks_shown, a.summary, a.evidence_dropped, a.judgements_dropped,
+                  p.prompt_tokens AS "prompt_tokens?", p.counted_by AS "counted_by?", p.because AS "because?",
+                  a.created_at
+             FROM analyses a
+             LEFT JOIN analysis_plans p ON p.workflow_id = a.workflow_id AND p.cycle = a.cycle
+            WHERE a.workflow_id = $1 AND a.cycle = $2"#,
         workflow_id,
-        limit
+        cycle
     )
-    .fetch_all(pool)
+    .fetch_optional(pool)
     .await?)
 }
 
@@ -183,8 +383,8 @@ pub async fn recommendations(
     Ok(found.unwrap_or_else(|| Value::Array(Vec::new())))
 }
 
-/// Marks the insights that an adopted version rests on. Ordinals start anew in each cycle, so only
-/// those of the version's own cycle are meant.
+/// Marks the insights that an adopted version rests on. Ordinals start anew in each cycle, so a bare one means
+/// one of the version's own cycle.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -197,9 +397,10 @@ pub async fn mark_applied(
     sqlx::query!(
         "UPDATE insights i SET applied = true
            FROM prompt_versions v
-          WHERE i.workflow_id = $1 AND i.cycle = v.cycle
+          WHERE i.workflow_id = $1
             AND v.workflow_id = $1 AND v.model_name = $2 AND v.version = $3
-            AND v.based_on ? i.ordinal::text",
+            AND (v.based_on ? (i.cycle || '.' || i.ordinal)
+                 OR (i.cycle = v.cycle AND v.based_on ? i.ordinal::text))",
         workflow_id,
         model,
         version

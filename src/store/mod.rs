@@ -4,6 +4,7 @@
 //! the caller decides what is one transaction; `runtime::advance` is the only caller that changes a
 //! cycle.
 
+pub mod analysis_plans;
 pub mod analytics;
 pub mod assignments;
 pub mod changes;

@@ -3,19 +3,12 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::StoreError;
+use crate::analysis::{Attempt, Facts, Head, Tags};
 use crate::workflow::context::{AttemptForAnalysis, ModelFacts, TaskForAnalysis};
-
-/// A task of a window, as far as sampling needs to know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WindowTask {
-    /// The task's row.
-    pub id: i64,
-    /// The best score that any attempt of it got.
-    pub best_score: Option<i32>,
-}
 
 /// Marks every completed task that no window has yet, and returns how many. Runs inside the
 /// transition that opens Analyzing, so a task is in exactly one window or, if that transaction does
@@ -104,13 +97,9 @@ pub async fn is_full(
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn heads(
-    pool: &PgPool,
-    workflow_id: i64,
-    cycle: i64,
-) -> Result<Vec<WindowTask>, StoreError> {
+pub async fn heads(pool: &PgPool, workflow_id: i64, cycle: i64) -> Result<Vec<Head>, StoreError> {
     Ok(sqlx::query_as!(
-        WindowTask,
+        Head,
         r#"SELECT t.id, max(a.validation_score) AS best_score
              FROM tasks t
              LEFT JOIN attempts a ON a.workflow_id = t.workflow_id AND a.task_id = t.id
@@ -196,10 +185,6 @@ async fn attempts(
     .await?;
     let mut by_task: HashMap<i64, Vec<AttemptForAnalysis>> = HashMap::new();
     for row in rows {
-        let issues = row
-            .validation_issues
-            .and_then(|issues| serde_json::from_value(issues).ok())
-            .unwrap_or_default();
         by_task.entry(row.task_id).or_default().push(AttemptForAnalysis {
             model: row.model_name,
             iteration: row.iteration,
@@ -208,7 +193,7 @@ async fn attempts(
             enhanced_prompt_length: row.enhanced_prompt_length,
             score: row.validation_score,
             passed: row.validation_passed,
-            issues,
+            issues: issues(row.validation_issues),
             reasoning: row.validation_reasoning,
             was_selected: row.was_selected,
             generation_time_ms: row.generation_time_ms,
@@ -218,7 +203,8 @@ async fn attempts(
     Ok(by_task)
 }
 
-/// Figures per model and version over the whole window, for the models that learn.
+/// Figures per model and version over the whole window, for the models that learn. The texts pass by one after
+/// another, so a window of any size fits into memory.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -226,62 +212,41 @@ pub async fn facts(
     pool: &PgPool,
     workflow_id: i64,
     cycle: i64,
+    tags: &Tags,
 ) -> Result<Vec<ModelFacts>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT a.model_name, coalesce(a.prompt_version, 0) AS "version!",
-                  count(*) AS "attempts!",
-                  count(a.validation_score) AS "scored!",
-                  avg(a.validation_score)::float8 AS mean,
-                  (count(*) FILTER (WHERE a.validation_passed))::float8
-                      / nullif(count(a.validation_score), 0) AS pass_rate,
-                  count(*) FILTER (WHERE a.was_selected) AS "wins!",
-                  avg(a.enhanced_prompt_length) FILTER (WHERE a.validation_passed)::float8 AS length_passed,
-                  avg(a.enhanced_prompt_length) FILTER (WHERE NOT a.validation_passed)::float8 AS length_failed,
-                  -- Mostly Greek: more than half of the letters are Greek or Greek Extended.
-                  avg((length(regexp_replace(t.original_prompt, '[^\u0370-\u03FF\u1F00-\u1FFF]', '', 'g'))::float8
-                       > 0.5 * length(regexp_replace(t.original_prompt, '[^[:alpha:]]', '', 'g')))::int)::float8 AS greek_share
+    let mut rows = sqlx::query!(
+        r#"SELECT a.model_name, coalesce(a.prompt_version, 0) AS "version!", a.iteration, a.validation_score,
+                  a.validation_passed, a.was_selected, t.original_prompt, a.enhanced_prompt,
+                  a.validation_issues,
+                  -- An error whose fault nobody named is the infrastructure's, as in a test.
+                  CASE WHEN a.error IS NOT NULL THEN coalesce(a.error_fault, 'infrastructure') END AS fault
              FROM tasks t
              JOIN attempts a ON a.workflow_id = t.workflow_id AND a.task_id = t.id
-            WHERE t.workflow_id = $1 AND t.analyzed_in_cycle = $2 AND NOT a.observed
-            GROUP BY a.model_name, coalesce(a.prompt_version, 0)
-            ORDER BY a.model_name, coalesce(a.prompt_version, 0)"#,
+            WHERE t.workflow_id = $1 AND t.analyzed_in_cycle = $2 AND NOT a.observed"#,
         workflow_id,
         cycle
     )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| ModelFacts {
+    .fetch(pool);
+    let mut facts = Facts::new(tags);
+    while let Some(row) = rows.try_next().await? {
+        facts.add(&Attempt {
             model: row.model_name,
             version: row.version,
-            attempts: count(row.attempts),
-            scored: count(row.scored),
-            mean: row.mean.map(|mean| format!("{mean:.2}")),
-            pass_rate: row.pass_rate.map(percent),
-            wins: count(row.wins),
-            mean_prompt_length_passed: row.length_passed.map(rounded),
-            mean_prompt_length_failed: row.length_failed.map(rounded),
-            greek_share: row.greek_share.map(percent),
-        })
-        .collect())
+            iteration: row.iteration,
+            score: row.validation_score,
+            passed: row.validation_passed,
+            selected: row.was_selected,
+            original_prompt: row.original_prompt,
+            enhanced_prompt: row.enhanced_prompt,
+            issues: issues(row.validation_issues),
+            fault: row.fault,
+        });
+    }
+    Ok(facts.finish())
 }
 
-fn count(number: i64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a mean of lengths is positive and far below the limit, and `as` saturates"
-)]
-fn rounded(mean: f64) -> u32 {
-    mean.round() as u32
+fn issues(stored: Option<serde_json::Value>) -> Vec<String> {
+    stored.and_then(|issues| serde_json::from_value(issues).ok()).unwrap_or_default()
 }
 
 /// Sum and number of the first-iteration scores that a version got in a window. Attempts that named

@@ -22,6 +22,46 @@ pub struct AnalysisAnswer {
     pub model_insights: Vec<ModelInsight>,
     /// What to change.
     pub recommendations: Vec<Recommendation>,
+    /// What became of earlier insights. Answers from before insights were judged have none.
+    #[serde(default)]
+    pub earlier: Vec<Judgement>,
+}
+
+/// What the window says of an earlier insight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The insight's id as it was shown, such as `4.2`; not held by the schema to be one that was.
+    pub insight: String,
+    /// What becomes of it.
+    pub verdict: InsightVerdict,
+    /// Ids of tasks that show it; not held by the schema to be real ones.
+    pub evidence_task_ids: Vec<String>,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// What becomes of an earlier insight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InsightVerdict {
+    /// Tasks show it again.
+    Confirmed,
+    /// Tasks speak against it.
+    Weakened,
+    /// It does not hold any more, or never did.
+    Retired,
+}
+
+impl InsightVerdict {
+    /// The verdict as the database writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Weakened => "weakened",
+            Self::Retired => "retired",
+        }
+    }
 }
 
 /// One finding.
@@ -187,11 +227,18 @@ pub fn analysis_schema(models: &[ModelName]) -> Value {
         "model": model_or_all,
         "text": text("One change worth testing, and why."),
     }));
+    let judgement = object(json!({
+        "insight": text("The id of an earlier insight, exactly as shown."),
+        "verdict": {"type": "string", "enum": ["confirmed", "weakened", "retired"]},
+        "evidence_task_ids": list(text("The id of a task shown, exactly as shown.")),
+        "reason": text("Why, in one sentence."),
+    }));
     object(json!({
         "summary": text("What the window shows, in two to five sentences for a person."),
         "patterns": list(pattern),
         "model_insights": list(model_insight),
         "recommendations": list(recommendation),
+        "earlier": list(judgement),
     }))
 }
 
@@ -325,6 +372,12 @@ mod tests {
                 recommendations: vec![Recommendation {
                     model: "wan-2.5-edit".to_owned(),
                     text: String::new(),
+                }],
+                earlier: vec![Judgement {
+                    insight: "4.2".to_owned(),
+                    verdict: InsightVerdict::Weakened,
+                    evidence_task_ids: vec![],
+                    reason: String::new(),
                 }],
             };
             let json = serde_json::to_value(&answer).unwrap();

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The variables of `analysis.system.md` and `analysis.user.md`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AnalysisContext {
     /// The workflow's name.
     pub workflow: String,
@@ -20,6 +20,12 @@ pub struct AnalysisContext {
     pub window: WindowFacts,
     /// Figures per model and version, over the whole window.
     pub facts: Vec<ModelFacts>,
+    /// What earlier analyses found and still stands, the newest first.
+    #[serde(default)]
+    pub earlier_insights: Vec<EarlierInsight>,
+    /// How many more stand than are shown.
+    #[serde(default)]
+    pub earlier_not_shown: u32,
     /// The tasks shown, oldest first.
     pub tasks: Vec<TaskForAnalysis>,
     /// Why earlier answers to this same request were refused; empty the first time. Outside text.
@@ -28,7 +34,7 @@ pub struct AnalysisContext {
 }
 
 /// How large the window is, and how much of it is shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WindowFacts {
     /// Completed tasks in the window.
     pub tasks_total: u32,
@@ -38,10 +44,60 @@ pub struct WindowFacts {
     pub sampled: bool,
     /// The rule by which the shown ones were chosen, in words; empty if all are shown.
     pub sampling_rule: String,
+    /// What was left out; none if all are shown.
+    #[serde(default)]
+    pub left_out: Option<LeftOut>,
+    /// Texts of the tasks shown that were too long and are shown by their beginning and end.
+    #[serde(default)]
+    pub texts_shortened: u32,
+}
+
+/// What a sample leaves out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Tasks that are not shown.
+    pub tasks: u32,
+    /// The lowest of their best scores.
+    pub lowest: Option<i32>,
+    /// The highest of their best scores.
+    pub highest: Option<i32>,
+    /// The mean of their best scores, with two decimals.
+    pub mean: Option<String>,
+    /// How many of them have no score at all.
+    pub without_score: u32,
+}
+
+/// An insight of an earlier analysis that still stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EarlierInsight {
+    /// The name by which an answer speaks of it, such as `4.2`.
+    pub id: String,
+    /// `prompt_pattern`, `model_strength` or `failure_mode`.
+    pub insight_type: String,
+    /// The model that it is about, or `all`.
+    pub model_name: String,
+    /// What was found. Outside text.
+    pub description: String,
+    /// What the analysis would change. Outside text.
+    pub suggested_change: String,
+    /// 0 to 1.
+    pub confidence_score: f64,
+    /// `new`, `confirmed` or `weakened`.
+    pub standing: String,
+    /// Later analyses that confirmed it.
+    pub confirmed: i32,
+    /// Later analyses that weakened it.
+    pub weakened: i32,
+    /// Candidates that rested on it and were adopted for good.
+    pub helpful: i64,
+    /// Candidates that rested on it and made things worse.
+    pub harmful: i64,
+    /// Whether a version that rests on it was adopted, so that the documents follow it by now.
+    pub applied: bool,
 }
 
 /// Figures of one version of one model, computed by Mathesis over the whole window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
     /// The model's name.
     pub model: String,
@@ -63,10 +119,86 @@ pub struct ModelFacts {
     pub mean_prompt_length_failed: Option<u32>,
     /// Share of the original prompts that are mostly Greek, such as `94%`.
     pub greek_share: Option<String>,
+    /// The first iterations alone.
+    #[serde(default)]
+    pub first: FirstIterations,
+    /// Attempts of later iterations.
+    #[serde(default)]
+    pub later_attempts: u32,
+    /// Their mean score, with two decimals.
+    #[serde(default)]
+    pub later_mean: Option<String>,
+    /// Attempts that ended in an error through the prompt's fault.
+    #[serde(default)]
+    pub errors_of_prompt: u32,
+    /// Attempts that ended in another error.
+    #[serde(default)]
+    pub errors_of_infrastructure: u32,
+    /// Scores of first iterations by the length of the enhanced prompt; empty with too few of them.
+    #[serde(default)]
+    pub length_bands: Vec<Band>,
+    /// The rank correlation of length and score, such as `-0.31`.
+    #[serde(default)]
+    pub length_correlation: Option<String>,
+    /// Scores of first iterations by the share of Greek in the request.
+    #[serde(default)]
+    pub greek_request_bands: Vec<Band>,
+    /// Scores of first iterations by the share of Greek in the enhanced prompt.
+    #[serde(default)]
+    pub greek_prompt_bands: Vec<Band>,
+    /// Scores of first iterations by what their issues are about, the commonest first.
+    #[serde(default)]
+    pub tags: Vec<TagFact>,
+    /// First iterations that failed with issues that no tag covers.
+    #[serde(default)]
+    pub untagged: u32,
+}
+
+/// Figures of first iterations, which alone can be compared with one another.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FirstIterations {
+    /// Attempts.
+    pub attempts: u32,
+    /// Attempts with a score.
+    pub scored: u32,
+    /// Mean score, with two decimals.
+    pub mean: Option<String>,
+    /// Standard deviation of the scores, with two decimals.
+    pub spread: Option<String>,
+    /// Share of the scored attempts that passed.
+    pub pass_rate: Option<String>,
+}
+
+/// The scores of the attempts that are alike in one respect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Band {
+    /// In what, such as `up to 310 characters`.
+    pub label: String,
+    /// Attempts with a score.
+    pub attempts: u32,
+    /// Their mean score, with two decimals.
+    pub mean: String,
+    /// The share of them that passed.
+    pub pass_rate: String,
+}
+
+/// The scores of the attempts whose issues show a failure tag.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TagFact {
+    /// The tag's name, from the workflow.
+    pub tag: String,
+    /// Attempts with a score that show it.
+    pub attempts: u32,
+    /// The share of the scored attempts that they are.
+    pub share: String,
+    /// Their mean score, with two decimals.
+    pub mean_with: String,
+    /// The mean score of the others.
+    pub mean_without: Option<String>,
 }
 
 /// One task of the window.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskForAnalysis {
     /// The task's external id. Outside text.
     pub task_id: String,
@@ -93,7 +225,7 @@ pub struct TaskForAnalysis {
 }
 
 /// One attempt: one model, in one iteration of a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttemptForAnalysis {
     /// The model's name.
     pub model: String,
@@ -162,7 +294,7 @@ pub struct SectionForGeneration {
 }
 
 /// One insight.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct InsightForGeneration {
     /// The id by which an edit names the insight.
     pub id: String,
@@ -176,4 +308,14 @@ pub struct InsightForGeneration {
     pub confidence_score: f64,
     /// What the analysis would change. Outside text.
     pub suggested_change: String,
+    /// `new`, `confirmed` or `weakened`.
+    pub standing: String,
+    /// Later analyses that confirmed it.
+    pub confirmed: i32,
+    /// Later analyses that weakened it.
+    pub weakened: i32,
+    /// Candidates that rested on it and were adopted for good.
+    pub helpful: i64,
+    /// Candidates that rested on it and made things worse.
+    pub harmful: i64,
 }

@@ -4,6 +4,8 @@
 //! one. The JSON of a definition is what a running cycle stores, so it must come back without loss, and a key that a
 //! later version adds must have a default (each section says `serde(default)`).
 
+mod analysis;
+
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::workflow::error::StoredDefinitionError;
 use crate::workflow::names::{ModelName, WorkflowName};
 use crate::workflow::schedule::CronExpression;
+
+pub use analysis::Analysis;
 
 /// Everything that a workflow is: its keys and its prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +71,9 @@ pub struct Definition {
     /// Which Claude models are asked, and for how much money.
     #[serde(default)]
     pub claude: Claude,
+    /// What an analysis is shown.
+    #[serde(default)]
+    pub analysis: Analysis,
     /// What a candidate may do to the documents.
     #[serde(default)]
     pub documents: Documents,

@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use similar::get_close_matches;
 use toml::Value;
 
+use crate::analysis::Tags;
 use crate::workflow::placeholders;
 use crate::workflow::schedule::CronExpression;
 
@@ -78,6 +79,9 @@ pub(super) const KEYS: &[Key] = &[
     key("claude.budget_usd_per_month", Rule::Money),
     key("claude.analysis_tasks_max", Rule::Integer(1, 2000)),
     key("claude.answers_refused_max", Rule::Integer(0, 10)),
+    key("analysis.prompt_tokens_max", Rule::Integer(5_000, 900_000)),
+    key("analysis.earlier_insights_max", Rule::Integer(0, 200)),
+    key("analysis.failure_tags", Rule::TextList(failure_tag)),
     key("documents.required_placeholders", Rule::TextList(placeholder)),
     key("documents.size_change_percent_max", Rule::Integer(1, 1000)),
     key("documents.frozen_sections", Rule::TextList(heading)),
@@ -185,6 +189,13 @@ fn money_problem(value: &Value) -> Option<String> {
 fn description(text: &str) -> Option<String> {
     let good = text.chars().count() <= 500 && !text.contains(char::is_control);
     (!good).then(|| "must be one line of at most 500 characters".to_owned())
+}
+
+fn failure_tag(text: &str) -> Option<String> {
+    if text.chars().count() > 500 || text.contains(char::is_control) {
+        return Some("must be one line of at most 500 characters".to_owned());
+    }
+    Tags::parse([text]).err().map(|error| error.to_string())
 }
 
 fn timezone(text: &str) -> Option<String> {

@@ -1,8 +1,9 @@
 //! What Claude is shown, over a small window of Greek tasks and over documents that try to break out.
 
 use crate::workflow::context::{
-    AnalysisContext, AttemptForAnalysis, GenerationContext, InsightForGeneration, ModelFacts,
-    SectionForGeneration, TaskForAnalysis, WindowFacts,
+    AnalysisContext, AttemptForAnalysis, Band, EarlierInsight, FirstIterations, GenerationContext,
+    InsightForGeneration, LeftOut, ModelFacts, SectionForGeneration, TagFact, TaskForAnalysis,
+    WindowFacts,
 };
 use crate::workflow::template::{RenderedPrompt, render_analysis, render_generation};
 use crate::workflow::tests::shipped;
@@ -41,6 +42,15 @@ fn task(
         processing_time_ms: Some(48_200),
         ended: "completed".to_owned(),
         attempts,
+    }
+}
+
+fn band(label: &str, attempts: u32, mean: &str, pass_rate: &str) -> Band {
+    Band {
+        label: label.to_owned(),
+        attempts,
+        mean: mean.to_owned(),
+        pass_rate: pass_rate.to_owned(),
     }
 }
 
@@ -108,6 +118,14 @@ fn greek_window() -> AnalysisContext {
             tasks_shown: 3,
             sampled: true,
             sampling_rule: "every seventeenth task, from the oldest on".to_owned(),
+            left_out: Some(LeftOut {
+                tasks: 47,
+                lowest: Some(2),
+                highest: Some(9),
+                mean: Some("6.94".to_owned()),
+                without_score: 1,
+            }),
+            texts_shortened: 0,
         },
         facts: vec![
             ModelFacts {
@@ -121,20 +139,59 @@ fn greek_window() -> AnalysisContext {
                 mean_prompt_length_passed: Some(912),
                 mean_prompt_length_failed: Some(1433),
                 greek_share: Some("94%".to_owned()),
+                first: FirstIterations {
+                    attempts: 48,
+                    scored: 47,
+                    mean: Some("7.21".to_owned()),
+                    spread: Some("1.88".to_owned()),
+                    pass_rate: Some("66%".to_owned()),
+                },
+                later_attempts: 13,
+                later_mean: Some("8.09".to_owned()),
+                errors_of_infrastructure: 3,
+                length_bands: vec![
+                    band("up to 700 characters", 16, "7.90", "81%"),
+                    band("more than 700 characters", 31, "6.85", "58%"),
+                ],
+                length_correlation: Some("-0.31".to_owned()),
+                greek_request_bands: vec![band("mostly Greek", 47, "7.21", "66%")],
+                greek_prompt_bands: vec![
+                    band("no Greek letter", 20, "6.10", "45%"),
+                    band("some Greek, up to half of the letters", 27, "8.03", "81%"),
+                ],
+                tags: vec![TagFact {
+                    tag: "greek text".to_owned(),
+                    attempts: 11,
+                    share: "23%".to_owned(),
+                    mean_with: "4.91".to_owned(),
+                    mean_without: Some("7.92".to_owned()),
+                }],
+                untagged: 2,
+                ..ModelFacts::default()
             },
             ModelFacts {
                 model: "nano-banana".to_owned(),
                 version: 1,
                 attempts: 2,
                 scored: 0,
-                mean: None,
-                pass_rate: None,
-                wins: 0,
-                mean_prompt_length_passed: None,
-                mean_prompt_length_failed: None,
-                greek_share: None,
+                ..ModelFacts::default()
             },
         ],
+        earlier_insights: vec![EarlierInsight {
+            id: "4.2".to_owned(),
+            insight_type: "failure_mode".to_owned(),
+            model_name: "nano-banana".to_owned(),
+            description: "Greek text loses its accents («Καλο» for «Καλό»).".to_owned(),
+            suggested_change: "Say that every accent is to be kept.".to_owned(),
+            confidence_score: 0.75,
+            standing: "confirmed".to_owned(),
+            confirmed: 2,
+            weakened: 1,
+            helpful: 1,
+            harmful: 0,
+            applied: true,
+        }],
+        earlier_not_shown: 3,
         tasks: vec![sunset, failed, silent],
         rejected: Vec::new(),
     }
@@ -167,6 +224,11 @@ fn documents() -> GenerationContext {
                 .to_owned(),
             confidence_score: 0.75,
             suggested_change: "Say that every accent is to be kept.".to_owned(),
+            standing: "confirmed".to_owned(),
+            confirmed: 2,
+            weakened: 0,
+            helpful: 1,
+            harmful: 0,
         }],
         recommendations: vec!["Ask for accents explicitly.".to_owned()],
         required_placeholders: vec!["original_prompt".to_owned(), "research".to_owned()],

@@ -4,8 +4,9 @@
 //! template has put outside text in without the filter `data`.
 
 use crate::workflow::context::{
-    AnalysisContext, AttemptForAnalysis, GenerationContext, InsightForGeneration, ModelFacts,
-    SectionForGeneration, TaskForAnalysis, WindowFacts,
+    AnalysisContext, AttemptForAnalysis, Band, EarlierInsight, FirstIterations, GenerationContext,
+    InsightForGeneration, LeftOut, ModelFacts, SectionForGeneration, TagFact, TaskForAnalysis,
+    WindowFacts,
 };
 
 /// How a mark begins. It cannot come out of the filters `data` and `fenced` unharmed.
@@ -28,6 +29,14 @@ pub(super) fn full_analysis() -> AnalysisContext {
             tasks_shown: 2,
             sampled: true,
             sampling_rule: "the two oldest".to_owned(),
+            left_out: Some(LeftOut {
+                tasks: 58,
+                lowest: Some(2),
+                highest: Some(9),
+                mean: Some("6.1".to_owned()),
+                without_score: 1,
+            }),
+            texts_shortened: 2,
         },
         facts: vec![ModelFacts {
             model: "model-a".to_owned(),
@@ -40,9 +49,56 @@ pub(super) fn full_analysis() -> AnalysisContext {
             mean_prompt_length_passed: Some(900),
             mean_prompt_length_failed: Some(1400),
             greek_share: Some("94%".to_owned()),
+            first: FirstIterations {
+                attempts: 50,
+                scored: 49,
+                mean: Some("7.2".to_owned()),
+                spread: Some("1.9".to_owned()),
+                pass_rate: Some("70%".to_owned()),
+            },
+            later_attempts: 10,
+            later_mean: Some("8.1".to_owned()),
+            errors_of_prompt: 1,
+            errors_of_infrastructure: 2,
+            length_bands: vec![full_band()],
+            length_correlation: Some("-0.31".to_owned()),
+            greek_request_bands: vec![full_band()],
+            greek_prompt_bands: vec![full_band()],
+            tags: vec![TagFact {
+                tag: "text".to_owned(),
+                attempts: 9,
+                share: "18%".to_owned(),
+                mean_with: "5.1".to_owned(),
+                mean_without: Some("7.9".to_owned()),
+            }],
+            untagged: 3,
         }],
+        earlier_insights: vec![EarlierInsight {
+            id: "4.2".to_owned(),
+            insight_type: "failure_mode".to_owned(),
+            model_name: "model-a".to_owned(),
+            description: mark("description"),
+            suggested_change: mark("suggested_change"),
+            confidence_score: 0.75,
+            standing: "confirmed".to_owned(),
+            confirmed: 2,
+            weakened: 1,
+            helpful: 1,
+            harmful: 1,
+            applied: true,
+        }],
+        earlier_not_shown: 3,
         tasks: vec![full_task(), full_task()],
         rejected: vec![mark("rejected")],
+    }
+}
+
+fn full_band() -> Band {
+    Band {
+        label: "up to 310 characters".to_owned(),
+        attempts: 20,
+        mean: "7.5".to_owned(),
+        pass_rate: "75%".to_owned(),
     }
 }
 
@@ -80,13 +136,11 @@ pub(super) fn bare_analysis() -> AnalysisContext {
     let mut context = full_analysis();
     context.window.sampled = false;
     context.window.sampling_rule = String::new();
-    if let Some(facts) = context.facts.first_mut() {
-        facts.mean = None;
-        facts.pass_rate = None;
-        facts.mean_prompt_length_passed = None;
-        facts.mean_prompt_length_failed = None;
-        facts.greek_share = None;
-    }
+    context.window.left_out = None;
+    context.window.texts_shortened = 0;
+    context.facts = vec![ModelFacts { model: "model-a".to_owned(), ..ModelFacts::default() }];
+    context.earlier_insights.clear();
+    context.earlier_not_shown = 0;
     for task in &mut context.tasks {
         task.run_id = String::new();
         task.category = None;
@@ -132,6 +186,11 @@ pub(super) fn full_generation() -> GenerationContext {
             description: mark("description"),
             confidence_score: 0.75,
             suggested_change: mark("suggested_change"),
+            standing: "confirmed".to_owned(),
+            confirmed: 2,
+            weakened: 1,
+            helpful: 1,
+            harmful: 0,
         }],
         recommendations: vec![mark("recommendations")],
         required_placeholders: vec!["original_prompt".to_owned()],

@@ -69,7 +69,7 @@ fn the_pure_core_touches_nothing_of_the_world() {
         "thread_rng",
         "rand::random",
     ];
-    for folder in ["cycle", "experiment"] {
+    for folder in ["analysis", "cycle", "experiment"] {
         for (path, code) in code_of(folder) {
             for word in forbidden {
                 assert!(!code.contains(word), "{} uses {word}", path.display());
@@ -81,6 +81,7 @@ fn the_pure_core_touches_nothing_of_the_world() {
 #[test]
 fn sql_is_written_in_the_store_only() {
     for folder in [
+        "analysis",
         "claude",
         "cycle",
         "dashboard",
@@ -111,7 +112,7 @@ fn sql_is_written_in_the_store_only() {
 fn modules_depend_in_one_direction() {
     let layers: [&[&str]; 5] = [
         &["cycle", "experiment"],
-        &["workflow", "research"],
+        &["analysis", "workflow", "research"],
         &["store", "claude"],
         &["effects", "runtime", "task_log"],
         &["http", "cli", "server", "demo", "dashboard", "orchestrator"],

@@ -89,15 +89,9 @@ fn window(definition: &Definition) -> AnalysisContext {
         score_max: 10,
         pass_score: 8,
         models: vec![WAN.to_owned(), NANO.to_owned()],
-        window: WindowFacts {
-            tasks_total: 50,
-            tasks_shown: 50,
-            sampled: false,
-            sampling_rule: String::new(),
-        },
-        facts: Vec::new(),
+        window: WindowFacts { tasks_total: 50, tasks_shown: 50, ..WindowFacts::default() },
         tasks,
-        rejected: Vec::new(),
+        ..AnalysisContext::default()
     }
 }
 
@@ -109,6 +103,8 @@ fn generation() -> GenerationContext {
         description: "Logos change when the prompt does not say to keep them. ".repeat(4),
         confidence_score: 0.8,
         suggested_change: "Say that logos stay as they are. ".repeat(4),
+        standing: "confirmed".to_owned(),
+        ..InsightForGeneration::default()
     };
     GenerationContext {
         model: NANO.to_owned(),

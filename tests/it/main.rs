@@ -11,6 +11,7 @@ mod dealing;
 mod engine;
 mod holds;
 mod http;
+mod insights;
 mod invariants;
 mod learning;
 mod orchestrator;

@@ -1,6 +1,7 @@
 //! Whole calls over HTTP, against the stand-in: what comes back, how often and after which pauses it is tried, and what
 //! the journal says of each attempt.
 
+mod counts;
 mod ends;
 mod limits;
 mod records;

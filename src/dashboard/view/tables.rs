@@ -60,6 +60,9 @@ pub(super) struct Finding {
     tasks: i32,
     examples: Vec<String>,
     applied: bool,
+    id: String,
+    standing: String,
+    record: String,
     cycle: i64,
 }
 
@@ -206,8 +209,27 @@ pub(super) fn finding(insight: &Insight) -> Finding {
         tasks: insight.tasks_analyzed,
         examples: insight.example_task_ids.clone(),
         applied: insight.applied,
+        id: insight.id.clone(),
+        standing: insight.standing.clone(),
+        record: record(insight),
         cycle: insight.cycle,
     }
+}
+
+/// What became of an insight since it was found; empty while nothing did.
+fn record(insight: &Insight) -> String {
+    let judged = insight.judged_in_cycle.map(|cycle| {
+        let (confirmed, weakened) = (insight.confirmed, insight.weakened);
+        format!(
+            "Later analyses: confirmed {confirmed}, weakened {weakened}; the last in cycle {cycle}."
+        )
+    });
+    let (helpful, harmful) = (insight.helpful, insight.harmful);
+    let tried = (helpful + harmful > 0)
+        .then(|| format!("Candidates that rested on it: helpful {helpful}, harmful {harmful}."));
+    let unsupported = (insight.standing == "unsupported")
+        .then(|| "It named no task of its window, so nothing rests on it.".to_owned());
+    [judged, tried, unsupported].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn versions(it: &Analytics) -> Vec<Versions> {

@@ -13,6 +13,11 @@ pub(super) struct Meter {
     cached: Mutex<HashSet<String>>,
 }
 
+/// How many tokens a request has as its prompt.
+pub(super) fn prompt_tokens(request: &Value) -> u64 {
+    tokens(text_bytes(request))
+}
+
 impl Meter {
     /// The `usage` of an answer.
     pub(super) fn usage(&self, request: &Value, content: &Value, stop_reason: &str) -> Value {
@@ -29,7 +34,7 @@ impl Meter {
             _ => written_tokens,
         };
         json!({
-            "input_tokens": tokens(text_bytes(request)).saturating_sub(prefix_tokens),
+            "input_tokens": prompt_tokens(request).saturating_sub(prefix_tokens),
             "cache_creation_input_tokens": written,
             "cache_read_input_tokens": read,
             "cache_creation": {"ephemeral_5m_input_tokens": brief, "ephemeral_1h_input_tokens": hourly},

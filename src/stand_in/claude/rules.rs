@@ -24,10 +24,13 @@ impl Refusal {
     }
 }
 
+/// Where the tokens of a request are counted.
+pub(super) const COUNT_PATH: &str = "/v1/messages/count_tokens";
+
 /// The path, the key and the version, in the order in which the API looks at them.
 pub(super) fn check_head(head: &Parts, api_key: &str) -> Result<(), Refusal> {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    if head.uri.path() != "/v1/messages" {
+    if !["/v1/messages", COUNT_PATH].contains(&head.uri.path()) {
         return Err(Refusal::new(404, "not_found_error", "Not Found"));
     }
     if head.method != Method::POST {
@@ -49,8 +52,8 @@ pub(super) fn check_head(head: &Parts, api_key: &str) -> Result<(), Refusal> {
     }
 }
 
-/// The body as JSON, if every field is one that the API takes.
-pub(super) fn check_body(body: &[u8]) -> Result<Value, Refusal> {
+/// The body as JSON, if every field is one that the API takes: to answer it, or only to count it.
+pub(super) fn check_body(body: &[u8], counting: bool) -> Result<Value, Refusal> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|_| Refusal::invalid("The request body is not valid JSON"))?;
     for gone in ["temperature", "top_p", "top_k"] {
@@ -64,7 +67,10 @@ pub(super) fn check_body(body: &[u8]) -> Result<Value, Refusal> {
     if !is_known_model(model) {
         return Err(Refusal::new(404, "not_found_error", format!("model: {model}")));
     }
-    if body["max_tokens"].as_u64().is_none_or(|most| most == 0) {
+    if counting && !body["max_tokens"].is_null() {
+        return Err(Refusal::invalid("max_tokens: Extra inputs are not permitted"));
+    }
+    if !counting && body["max_tokens"].as_u64().is_none_or(|most| most == 0) {
         return Err(Refusal::invalid("max_tokens: Input should be greater than or equal to 1"));
     }
     if body["messages"].as_array().is_none_or(Vec::is_empty) {
@@ -147,7 +153,7 @@ mod tests {
                 "properties": {"items": {"type": "array", "items": {"type": "integer", "enum": [1, 2]}}}}}}
         });
         change(&mut body);
-        match check_body(body.to_string().as_bytes()) {
+        match check_body(body.to_string().as_bytes(), false) {
             Ok(_) => "accepted".to_owned(),
             Err(refusal) => format!("{} {}", refusal.status, refusal.message),
         }

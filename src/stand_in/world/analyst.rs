@@ -16,11 +16,11 @@ use super::asked::user_text;
 use super::truth::PASS_SCORE;
 use crate::research::Document;
 use crate::workflow::answer::{
-    AnalysisAnswer, EditOperation, EditedDocument, GenerationAnswer, InsightType, ModelInsight,
-    Pattern, ProposedEdit, Recommendation,
+    AnalysisAnswer, EditOperation, EditedDocument, GenerationAnswer, InsightType, InsightVerdict,
+    Judgement, ModelInsight, Pattern, ProposedEdit, Recommendation,
 };
 use knowledge::{Place, TOPICS, Topic};
-use reading::{Attempt, GenerationPrompt, Insight};
+use reading::{Attempt, Earlier, GenerationPrompt, Insight};
 
 /// A complaint of fewer failed attempts than this share is no finding.
 const SHARE_MIN: f64 = 0.25;
@@ -72,6 +72,8 @@ fn analyse(prompt: &str) -> AnalysisAnswer {
         }));
         patterns.extend(found);
     }
+    let shown = reading::earlier(prompt);
+    let earlier = confirmations(&shown, &patterns);
     let summary = if patterns.is_empty() {
         format!("{} attempts were read; no complaint stands out.", attempts.len())
     } else {
@@ -81,7 +83,25 @@ fn analyse(prompt: &str) -> AnalysisAnswer {
             patterns.len()
         )
     };
-    AnalysisAnswer { summary, patterns, model_insights, recommendations }
+    // What an earlier insight says already is no new pattern.
+    patterns.retain(|new| !shown.iter().any(|old| old.says(&new.model, &new.suggested_change)));
+    AnalysisAnswer { summary, patterns, model_insights, recommendations, earlier }
+}
+
+/// An earlier insight is confirmed by the failures that show it again; the others are not spoken of.
+fn confirmations(earlier: &[Earlier], found: &[Pattern]) -> Vec<Judgement> {
+    earlier
+        .iter()
+        .filter_map(|insight| {
+            let again = found.iter().find(|new| insight.says(&new.model, &new.suggested_change))?;
+            Some(Judgement {
+                insight: insight.id.clone(),
+                verdict: InsightVerdict::Confirmed,
+                evidence_task_ids: again.evidence_task_ids.clone(),
+                reason: again.description.clone(),
+            })
+        })
+        .collect()
 }
 
 /// The complaints of a model's failed attempts, the commonest first.

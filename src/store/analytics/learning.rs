@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 
 use super::{AnalyticsQuery, CONFIG_CHANGES_MAX, INSIGHTS_MAX};
 use crate::store::StoreError;
+use crate::store::insights::{self, InsightRow, Which};
 
 /// How many waiting tasks are counted before the count stops, so that it stays a bounded index scan.
 const WAITING_COUNTED_MAX: i64 = 10_000;
@@ -54,6 +55,8 @@ pub struct Hold {
 /// A pattern that Claude found, with the tasks that show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Insight {
+    /// Cycle and ordinal, such as `4.2`: the name by which prompts and versions speak of it.
+    pub id: String,
     /// The cycle whose analysis found it.
     pub cycle: i64,
     /// `prompt_pattern`, `model_strength` or `failure_mode`.
@@ -72,6 +75,18 @@ pub struct Insight {
     pub suggested_change: String,
     /// True once a version that was built on it is active.
     pub applied: bool,
+    /// `new`, `unsupported`, `confirmed`, `weakened` or `retired`.
+    pub standing: String,
+    /// Later analyses that confirmed it.
+    pub confirmed: i32,
+    /// Later analyses that weakened it.
+    pub weakened: i32,
+    /// The last cycle whose analysis judged it.
+    pub judged_in_cycle: Option<i64>,
+    /// Candidates that rested on it and were adopted for good.
+    pub helpful: i64,
+    /// Candidates that rested on it and made things worse.
+    pub harmful: i64,
     /// When it was found.
     pub created_at: DateTime<Utc>,
 }
@@ -226,23 +241,33 @@ pub(super) async fn insights(
     connection: &mut PgConnection,
     workflow_id: i64,
 ) -> Result<Vec<Insight>, StoreError> {
-    let insights = sqlx::query_as!(
-        Insight,
-        r#"
-        SELECT cycle, insight_type, model_name AS model, description,
-               confidence_score AS confidence, tasks_analyzed, example_task_ids,
-               suggested_change, applied, created_at
-        FROM insights
-        WHERE workflow_id = $1
-        ORDER BY cycle DESC, ordinal
-        LIMIT $2
-        "#,
-        workflow_id,
-        INSIGHTS_MAX,
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(insights)
+    let mut rows = insights::read(connection, workflow_id, Which::newest(INSIGHTS_MAX)).await?;
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.cycle), row.ordinal));
+    Ok(rows.into_iter().map(Insight::from).collect())
+}
+
+impl From<InsightRow> for Insight {
+    fn from(row: InsightRow) -> Self {
+        Self {
+            id: row.handle(),
+            cycle: row.cycle,
+            insight_type: row.insight_type,
+            model: row.model_name,
+            description: row.description,
+            confidence: row.confidence_score,
+            tasks_analyzed: row.tasks_analyzed,
+            example_task_ids: row.example_task_ids,
+            suggested_change: row.suggested_change,
+            applied: row.applied,
+            standing: row.standing,
+            confirmed: row.confirmed,
+            weakened: row.weakened,
+            judged_in_cycle: row.judged_in_cycle,
+            helpful: row.helpful,
+            harmful: row.harmful,
+            created_at: row.created_at,
+        }
+    }
 }
 
 pub(super) async fn versions(

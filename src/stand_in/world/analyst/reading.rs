@@ -73,6 +73,44 @@ fn attempt(task_id: &str, head: &str) -> Option<Attempt> {
     })
 }
 
+/// An insight of an earlier analysis, as an analysis is shown it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Earlier {
+    pub(super) id: String,
+    pub(super) model: String,
+    pub(super) suggested_change: String,
+}
+
+impl Earlier {
+    pub(super) fn says(&self, model: &str, change: &str) -> bool {
+        self.model == model && self.suggested_change == change
+    }
+}
+
+/// The earlier insights of an analysis.
+pub(super) fn earlier(prompt: &str) -> Vec<Earlier> {
+    let (_, rest) = prompt.split_once("<earlier_insights>\n").unwrap_or_default();
+    let (shown, _) = rest.split_once("</earlier_insights>").unwrap_or_default();
+    let mut found: Vec<Earlier> = Vec::new();
+    for line in shown.lines() {
+        if let Some(data) = line.strip_prefix("  suggested change: ")
+            && let Some(last) = found.last_mut()
+        {
+            last.suggested_change = json_at_start(data).unwrap_or_default();
+        } else {
+            found.extend(earlier_head(line));
+        }
+    }
+    found
+}
+
+/// `id 4.2, failure_mode, nano-banana, confidence 0.75, confirmed (later analyses: 2 for, 1 against)`
+fn earlier_head(line: &str) -> Option<Earlier> {
+    let mut parts = line.strip_prefix("id ")?.split(", ");
+    let (id, _kind, model) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Earlier { id: id.to_owned(), model: model.to_owned(), suggested_change: String::new() })
+}
+
 /// What stands in the prompt of a generation.
 pub(super) fn generation(prompt: &str) -> GenerationPrompt {
     let model = prompt
@@ -113,6 +151,7 @@ fn section(line: &str) -> Option<String> {
 fn insight_head(line: &str) -> Option<Insight> {
     let (id, rest) = line.strip_prefix("id ")?.split_once(", ")?;
     let (_, confidence) = rest.split_once(", confidence ")?;
+    let confidence = confidence.split(',').next()?;
     Some(Insight {
         id: id.to_owned(),
         confidence: confidence.trim().parse().ok()?,

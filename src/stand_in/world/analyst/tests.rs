@@ -9,7 +9,7 @@ use crate::demo::documents;
 use crate::research::{self, Edit, EditRules, Operation, Texts, Which};
 use crate::workflow::Definition;
 use crate::workflow::context::{
-    AnalysisContext, AttemptForAnalysis, GenerationContext, InsightForGeneration,
+    AnalysisContext, AttemptForAnalysis, EarlierInsight, GenerationContext, InsightForGeneration,
     SectionForGeneration, TaskForAnalysis, WindowFacts,
 };
 use crate::workflow::load::load;
@@ -35,7 +35,7 @@ fn guidance(texts: &Texts) -> Guidance {
 }
 
 /// A window of fifty tasks, as the pipeline of the demo would have logged it under these documents.
-fn window(texts: &[(Model, Texts)]) -> String {
+fn window(texts: &[(Model, Texts)], earlier: &[EarlierInsight]) -> String {
     let tasks: Vec<TaskForAnalysis> = (0..50)
         .map(|number| {
             let asked = task(9, number);
@@ -81,15 +81,10 @@ fn window(texts: &[(Model, Texts)]) -> String {
         score_max: 10,
         pass_score: 8,
         models: Model::ALL.iter().map(|model| model.name().to_owned()).collect(),
-        window: WindowFacts {
-            tasks_total: 50,
-            tasks_shown: 50,
-            sampled: false,
-            sampling_rule: String::new(),
-        },
-        facts: Vec::new(),
+        window: WindowFacts { tasks_total: 50, tasks_shown: 50, ..WindowFacts::default() },
+        earlier_insights: earlier.to_vec(),
         tasks,
-        rejected: Vec::new(),
+        ..AnalysisContext::default()
     };
     render_analysis(&shipped(), &context).expect("the analysis renders").user
 }
@@ -120,6 +115,8 @@ fn generation_prompt(model: Model, texts: &Texts, patterns: &[Pattern]) -> Strin
                 description: pattern.description.clone(),
                 confidence_score: pattern.confidence,
                 suggested_change: pattern.suggested_change.clone(),
+                standing: "new".to_owned(),
+                ..InsightForGeneration::default()
             })
             .collect(),
         recommendations: Vec::new(),
@@ -158,7 +155,7 @@ fn applied(texts: &Texts, answer: &GenerationAnswer) -> Texts {
 
 /// Analyses a window under these documents, and proposes for each model.
 fn cycle(claude: &Analyst, texts: &[(Model, Texts)]) -> Vec<(Model, Texts)> {
-    let patterns = analyse(&window(texts)).patterns;
+    let patterns = analyse(&window(texts, &[])).patterns;
     texts
         .iter()
         .map(|(model, texts)| {
@@ -171,7 +168,7 @@ fn cycle(claude: &Analyst, texts: &[(Model, Texts)]) -> Vec<(Model, Texts)> {
 #[test]
 fn evidence_names_tasks_of_the_window_that_failed() {
     let texts = Model::ALL.map(|model| (model, start(model)));
-    let prompt = window(&texts);
+    let prompt = window(&texts, &[]);
     let answer = analyse(&prompt);
     assert!(answer.patterns.len() >= 4, "{:#?}", answer.patterns);
     let attempts = reading::attempts(&prompt);
@@ -233,4 +230,31 @@ fn a_prompt_without_tasks_or_insights_gets_an_empty_answer() {
     );
     let asked = generation_prompt(Model::Wan, &start(Model::Wan), &[]);
     assert!(Analyst::default().generate(&asked).edits.is_empty());
+}
+
+#[test]
+fn what_an_earlier_insight_says_is_confirmed_and_not_found_anew() {
+    let texts = Model::ALL.map(|model| (model, start(model)));
+    let first = analyse(&window(&texts, &[]));
+    let known = &first.patterns[0];
+    let earlier = |id: &str, change: &str| EarlierInsight {
+        id: id.to_owned(),
+        insight_type: known.insight_type.as_str().to_owned(),
+        model_name: known.model.clone(),
+        description: known.description.clone(),
+        suggested_change: change.to_owned(),
+        confidence_score: known.confidence,
+        standing: "weakened".to_owned(),
+        confirmed: 0,
+        weakened: 1,
+        helpful: 0,
+        harmful: 0,
+        applied: false,
+    };
+    let shown = [earlier("4.2", &known.suggested_change), earlier("4.3", "Shout.")];
+    let second = analyse(&window(&texts, &shown));
+    let judged: Vec<(&str, InsightVerdict)> =
+        second.earlier.iter().map(|judged| (judged.insight.as_str(), judged.verdict)).collect();
+    assert_eq!(judged, [("4.2", InsightVerdict::Confirmed)]);
+    assert_eq!(second.patterns.len(), first.patterns.len() - 1);
 }
