@@ -304,7 +304,7 @@ async fn a_text_of_a_megabyte_is_shown_by_its_beginning_and_end() {
     let line =
         prompt.lines().find(|line| line.starts_with("original prompt: ")).expect("it is there");
     assert!(line.contains("\"Αρχή ω ω"), "{line}");
-    assert!(line.contains("392010 characters left out") || line.contains("characters left out …]"));
+    assert!(line.contains("characters left out …]"), "{line}");
     assert!(line.ends_with("ω  Τέλος\""), "{line}");
 }
 

@@ -366,7 +366,7 @@ async fn a_redo_reads_refused_and_good_answers_from_the_record_and_pays_nothing(
     stage.claude.answer_json(analysis_answer(&["won"]));
     let mut other = sqlx::PgConnection::connect(&stage.url).await.expect("a connection");
     let mut lock = other.begin().await.expect("a transaction");
-    sqlx::query("SELECT FROM cycles WHERE ended_at IS NULL FOR UPDATE")
+    sqlx::query("SELECT FROM cycles WHERE ended_at IS NULL FOR NO KEY UPDATE")
         .fetch_one(&mut *lock)
         .await
         .expect("the cycle's row is locked");
