@@ -45,5 +45,5 @@ fn the_body_to_count_is_all_that_is_read_and_nothing_that_is_done() {
             .contains(&name.as_str())),
         "{names:?}"
     );
-    assert_eq!(body["messages"], serde_json::to_value(&request()).unwrap()["messages"]);
+    assert_eq!(body["messages"], serde_json::to_value(request()).unwrap()["messages"]);
 }
