@@ -28,9 +28,10 @@ pub(super) async fn entered(
     Ok(match state {
         "analyzing" => vec!["Analyzing  Claude reads the window".to_owned()],
         "generating" => {
-            let mut lines =
-                vec!["Generating Claude turns the findings into edits. Found:".to_owned()];
-            lines.extend(insights(&api.analytics().await?, number));
+            let found = insights(&api.analytics().await?, number);
+            let words = if found.is_empty() { "Nothing new; earlier ones stand." } else { "Found:" };
+            let mut lines = vec![format!("Generating Claude turns the findings into edits. {words}")];
+            lines.extend(found);
             lines
         }
         "testing" => {
