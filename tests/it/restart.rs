@@ -4,6 +4,7 @@
 //! "Before the checkpoint" is made exact by a lock on the cycle's row held from outside: the server
 //! has done the work and stands right before the commit when it is killed.
 
+mod alarm;
 mod probation;
 
 use crate::support::site::{Site, unlock};

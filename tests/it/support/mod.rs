@@ -3,12 +3,14 @@
 mod cluster;
 mod events;
 mod probe;
+mod record;
 pub mod site;
 pub mod stage;
 
 pub use cluster::{database, database_url};
 pub use events::{TaskRun, analysis_answer, edit_answer, no_edit_answer};
 pub use probe::{candidates_win, no_difference};
+pub use record::Record;
 pub use stage::Stage;
 
 /// Waits without sleeping until something is seen to be so.

@@ -80,6 +80,19 @@ impl Site {
         }
     }
 
+    /// Changes the workflow before the server is started; `from` must be in it.
+    pub fn edit_workflow(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("workflows/image-editing/workflow.toml");
+        let text = std::fs::read_to_string(&file).expect("the workflow reads");
+        assert!(text.contains(from), "{from} stands in the workflow");
+        std::fs::write(&file, text.replace(from, to)).expect("the workflow is written");
+    }
+
+    /// Changes how many completed tasks open an analysis.
+    pub fn open_analyses_after(&self, tasks: usize) {
+        self.edit_workflow("\ntasks = 50\n", &format!("\ntasks = {tasks}\n"));
+    }
+
     /// Starts the server and waits until it is ready.
     pub async fn start(&self) {
         let log = std::fs::OpenOptions::new()
@@ -238,7 +251,7 @@ impl Site {
     /// Locks the open cycle from outside, so that the next checkpoint waits just before it.
     pub async fn lock_cycle(&self) -> Transaction<'static, Postgres> {
         let mut lock = self.pool.begin().await.expect("a transaction");
-        sqlx::query("SELECT FROM cycles WHERE number = 1 FOR UPDATE")
+        sqlx::query("SELECT FROM cycles WHERE ended_at IS NULL FOR UPDATE")
             .execute(&mut *lock)
             .await
             .expect("the cycle is locked");
@@ -290,8 +303,23 @@ impl Site {
 
     /// Waits until that many probations have ended.
     pub async fn until_decided(&self, number: i64) {
-        let ended = "SELECT count(*) FROM probations WHERE status <> 'open'";
-        until("a probation has ended", || async { self.count(ended).await >= number }).await;
+        self.until_count("SELECT count(*) FROM probations WHERE status <> 'open'", number).await;
+    }
+
+    /// Waits until a count has come to so much.
+    pub async fn until_count(&self, query: &'static str, number: i64) {
+        until(query, || async { self.count(query).await >= number }).await;
+    }
+
+    /// Fills both models' decks, one after the other, so that their looks come in this order.
+    pub async fn play_test_in_turn(&self) {
+        let decided = "SELECT count(*) FROM experiments WHERE status <> 'testing'";
+        for (ordinal, drawn) in (1..).zip(self.draw_slots(20).await.chunks(20)) {
+            for drawn in drawn {
+                self.report(drawn).await;
+            }
+            self.until_count(decided, ordinal).await;
+        }
     }
 
     /// How many changes of that kind were carried out.
@@ -352,8 +380,12 @@ impl Site {
             .count()
     }
 
+    pub fn config_root(&self) -> PathBuf {
+        self.folder.path().join("config/deep_research")
+    }
+
     fn config(&self, model: &str) -> PathBuf {
-        self.folder.path().join("config/deep_research").join(model)
+        self.config_root().join(model)
     }
 
     pub fn log(&self) -> String {

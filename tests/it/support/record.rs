@@ -1,0 +1,132 @@
+//! What a site leaves behind, to be held against what another one left: every row that a cycle writes, and every
+//! file of the config folders. Left out is what no two runs share: moments, row numbers, who worked.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::site::Site;
+
+/// The rows that are compared, in an order that says nothing of when they were written.
+const ROWS: [&str; 12] = [
+    "SELECT to_jsonb(t) FROM cycles t ORDER BY number",
+    "SELECT to_jsonb(t) FROM cycle_transitions t ORDER BY cycle, seq",
+    "SELECT to_jsonb(t) FROM effects t ORDER BY cycle, seq, ordinal",
+    "SELECT to_jsonb(t) FROM holds t ORDER BY cycle, code, subject",
+    "SELECT to_jsonb(t) FROM analyses t ORDER BY cycle",
+    "SELECT to_jsonb(t) FROM insights t ORDER BY cycle, ordinal",
+    "SELECT to_jsonb(t) FROM prompt_versions t ORDER BY model_name, version",
+    "SELECT to_jsonb(t) FROM experiments t ORDER BY cycle, model_name",
+    "SELECT to_jsonb(t) FROM probations t ORDER BY cycle, model_name",
+    "SELECT to_jsonb(t) FROM watches t ORDER BY cycle, model_name",
+    "SELECT to_jsonb(t) FROM config_changes t ORDER BY cycle NULLS FIRST, seq, model_name",
+    // Which task drew which slot is another matter in each run; what the deck came to is not.
+    "SELECT jsonb_build_object('deck', model_name, 'phase', phase, 'arm', arm, 'state', state, 'score', score,
+            'slots', count(*))
+       FROM deck_slots GROUP BY cycle, model_name, phase, arm, state, score
+      ORDER BY cycle, model_name, phase, arm, state, score",
+];
+/// Beside all that end in `_at` or `_id`.
+const VOLATILE: [&str; 12] = [
+    "at",
+    "id",
+    "fence",
+    "attempts",
+    "lease_until",
+    "run_after",
+    "asks_since",
+    "deck_seed",
+    "backup_name",
+    "backup_path",
+    "error_code",
+    "last_error",
+];
+
+/// The rows as lines, and the files by their name within the config folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    rows: Vec<String>,
+    files: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// Line by line, so that a failure names what differs.
+    pub fn assert_is(&self, undisturbed: &Self) {
+        let missing = |all: &[String], from: &[String]| -> Vec<String> {
+            all.iter().filter(|row| !from.contains(row)).cloned().collect()
+        };
+        let lost = missing(&undisturbed.rows, &self.rows);
+        let new = missing(&self.rows, &undisturbed.rows);
+        assert!(lost.is_empty() && new.is_empty(), "missing: {lost:#?}\nnew: {new:#?}");
+        assert_eq!(self.rows.len(), undisturbed.rows.len(), "no row is there twice");
+        assert_eq!(self.files, undisturbed.files, "the files, backups and markers included");
+    }
+}
+
+impl Site {
+    /// What stands in the database and on the disk by now.
+    pub async fn record(&self) -> Record {
+        let mut rows = Vec::new();
+        for query in ROWS {
+            let found: Vec<Value> =
+                sqlx::query_scalar(query).fetch_all(&self.pool).await.expect("the rows read");
+            rows.extend(found.into_iter().map(|row| settled(row).to_string()));
+        }
+        let mut files = BTreeMap::new();
+        read_all(&self.config_root(), "", &mut files);
+        Record { rows, files }
+    }
+
+    /// Keeps every writer out of a model's folder until it is dropped.
+    pub fn lock_files(&self, model: &str) -> File {
+        let path = self.config_root().join(model).join(".mathesis.lock");
+        let file = File::options().write(true).open(path).expect("the lock is there");
+        file.lock().expect("the folder is locked");
+        file
+    }
+}
+
+fn settled(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(name, _)| {
+                !VOLATILE.contains(&name.as_str())
+                    && !name.ends_with("_at")
+                    && !name.ends_with("_id")
+            })
+            .map(|(name, value)| (name, settled(value)))
+            .collect(),
+        Value::Array(all) => all.into_iter().map(settled).collect(),
+        other => other,
+    }
+}
+
+/// Backups are named by their moment, so they go by their order here.
+fn read_all(folder: &Path, under: &str, files: &mut BTreeMap<String, String>) {
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder reads")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    let mut backups = 0;
+    for path in paths {
+        let mut name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if name.starts_with("backup_") {
+            backups += 1;
+            name = format!("backup {backups}");
+        }
+        let inside = format!("{under}/{name}");
+        if path.is_dir() {
+            read_all(&path, &inside, files);
+            continue;
+        }
+        let mut text = std::fs::read_to_string(&path).expect("the file reads");
+        if let Ok(fields @ Value::Object(_)) = serde_json::from_str(&text) {
+            text = settled(fields).to_string();
+        }
+        files.insert(inside, text);
+    }
+}
