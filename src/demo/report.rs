@@ -321,15 +321,16 @@ fn disagreements(board: Board, bill: Bill, completed: Option<u64>) -> Vec<String
 
 /// The lines of a document that went and came, marked as a diff marks them.
 fn changed_lines(before: &str, after: &str) -> Vec<String> {
-    let diff = similar::TextDiff::from_lines(before, after);
-    diff.iter_all_changes()
-        .filter_map(|change| {
-            let mark = match change.tag() {
-                similar::ChangeTag::Delete => '-',
-                similar::ChangeTag::Insert => '+',
-                similar::ChangeTag::Equal => return None,
+    let patch = diffy::create_patch(before, after);
+    let lines = patch.hunks().iter().flat_map(diffy::Hunk::lines);
+    lines
+        .filter_map(|line| {
+            let (mark, line) = match line {
+                diffy::Line::Delete(line) => ('-', line),
+                diffy::Line::Insert(line) => ('+', line),
+                diffy::Line::Context(_) => return None,
             };
-            let line = change.value().trim_end();
+            let line = line.trim_end();
             let line = line.strip_prefix("- ").unwrap_or(line);
             (!line.is_empty()).then(|| format!("{mark} {line}"))
         })

@@ -73,10 +73,14 @@ fn event_type(map: &Map<String, Value>) -> Result<EventType, EventError> {
 
 /// "did you mean", where a known name is near.
 fn nearest(name: &str, known: &[&str]) -> Option<String> {
-    const ALIKE_MIN: f32 = 0.6;
+    const ALIKE_MIN: f64 = 0.6;
     let name = shown(name);
-    let known = similar::get_close_matches(name.as_str(), known, 1, ALIKE_MIN);
-    known.first().map(|known| format!("; did you mean `{known}`?"))
+    let near = known
+        .iter()
+        .map(|known| (strsim::normalized_damerau_levenshtein(&name, known), known))
+        .filter(|(alike, _)| *alike >= ALIKE_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    near.map(|(_, known)| format!("; did you mean `{known}`?"))
 }
 
 const fn own_fields(kind: EventType) -> &'static [&'static str] {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use chrono_tz::{TZ_VARIANTS, Tz};
 use rust_decimal::Decimal;
-use similar::get_close_matches;
 use toml::Value;
 
 use crate::analysis::Tags;
@@ -13,6 +12,9 @@ use crate::workflow::schedule::CronExpression;
 
 /// Tokens that one answer may take at most, since answers are not streamed: a longer one would outlive the connection.
 pub(crate) const ANSWER_TOKENS_MAX: i64 = 21_333;
+
+/// From which likeness on, 0 to 1, a word is taken for a misspelt key.
+const ALIKE_MIN: f64 = 0.65;
 
 /// What a text must be: `None` if it is right, else what is wrong and what would be right.
 pub(crate) type TextCheck = fn(&str) -> Option<String>;
@@ -158,7 +160,12 @@ fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     if word.len() > 200 {
         return None;
     }
-    get_close_matches(word, candidates, 1, 0.65).first().copied()
+    candidates
+        .iter()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(word, candidate), *candidate))
+        .filter(|(alike, _)| *alike >= ALIKE_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
 }
 
 fn list_problem(check: TextCheck, items: &[Value]) -> Option<String> {
