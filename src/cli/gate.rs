@@ -4,6 +4,7 @@ mod noise;
 mod plot;
 mod power;
 mod replay;
+mod rules;
 mod scores;
 mod watch;
 

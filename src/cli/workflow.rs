@@ -110,24 +110,31 @@ fn listed(errors: &DefinitionErrors) -> String {
 }
 
 fn show(name: Option<&str>, json: bool, workflows: &Path) -> Result<(), Failure> {
+    let definition = find(name, workflows)?;
+    if json { output::say_json(&definition) } else { output::say(&definition.describe()) }
+}
+
+/// A workflow's definition from its folder: the one that is named, or the only one.
+///
+/// # Errors
+/// [`Failure`] where a definition is wrong, no workflow has that name, or there are several and none is named.
+pub(super) fn find(name: Option<&str>, workflows: &Path) -> Result<Definition, Failure> {
     let definitions = read(workflows)?;
-    let names: Vec<&str> = definitions.iter().map(|known| known.name.as_str()).collect();
-    let definition = match (name, definitions.as_slice()) {
-        (None, [only]) => only,
-        (None, _) => {
-            return Err(Failure::usage(format!(
-                "there are several workflows; name one: {}",
-                names.join(", ")
-            )));
+    let names: Vec<String> =
+        definitions.iter().map(|known| known.name.as_str().to_owned()).collect();
+    let names = names.join(", ");
+    let mut definitions = definitions.into_iter();
+    match (name, definitions.next(), definitions.len()) {
+        (None, Some(only), 0) => Ok(only),
+        (None, _, _) => {
+            Err(Failure::usage(format!("there are several workflows; name one: {names}")))
         }
-        (Some(name), all) => {
-            all.iter().find(|known| known.name.as_str() == name).ok_or_else(|| {
-                Failure::not_found(format!(
-                    "there is no workflow {name:?}; there is {}",
-                    names.join(", ")
-                ))
-            })?
-        }
-    };
-    if json { output::say_json(definition) } else { output::say(&definition.describe()) }
+        (Some(name), first, _) => first
+            .into_iter()
+            .chain(definitions)
+            .find(|known| known.name.as_str() == name)
+            .ok_or_else(|| {
+                Failure::not_found(format!("there is no workflow {name:?}; there is {names}"))
+            }),
+    }
 }

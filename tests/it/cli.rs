@@ -365,3 +365,32 @@ async fn the_doctor_shows_what_a_pipeline_could_not_deliver() {
     assert_eq!((code, &finding["health"]), (1, &json!("bad")));
     assert!(finding["said"].as_str().unwrap().contains("1 events were refused (invalid_score)"));
 }
+
+#[tokio::test]
+async fn gate_power_plays_by_the_workflows_rules_where_one_is_named_and_says_whose_they_are() {
+    let place = Place::new().await;
+    let workflow = place.path("workflows/image-editing/workflow.toml");
+    let text = fs::read_to_string(&workflow).unwrap();
+    fs::write(&workflow, text.replace("\nper_arm = 10\n", "\nper_arm = 20\n")).unwrap();
+    let played = ["gate", "power", "--shape", "mid", "--mode", "off", "--trials", "250"];
+    let second = |said: &Said| said.out.lines().nth(1).unwrap_or_default().to_owned();
+
+    let by_default = place.run(&played);
+    insta::assert_snapshot!(second(&by_default), @"By the default rules (--workflow takes a workflow's own): 10 tasks an arm in blocks of 4, adopted above 10%; probation: 30 tasks, kept above 5%; strict: 5 looks at most.");
+    let named = [played.as_slice(), &["--workflow", "image-editing"]].concat();
+    let by_workflow = place.run(&named);
+    insta::assert_snapshot!(second(&by_workflow), @"By the rules of the workflow image-editing: 20 tasks an arm in blocks of 4, adopted above 10%; probation: 30 tasks, kept above 5%; strict: 5 looks at most.");
+    let answer = place.run(&[named.as_slice(), &["--json"]].concat()).json();
+    assert_eq!(answer[0]["rules"]["workflow"], "image-editing");
+    assert_eq!(answer[0]["guards"][0]["effects"][0]["figures"]["tasks"], 40.0);
+    fs::write(place.path("scores"), "7\n8\n6\n").unwrap();
+    let of_a_file = ["gate", "power", "--scores", "scores", "--mode", "off", "-w", "image-editing"];
+    assert_eq!(second(&place.run(&of_a_file)), second(&by_workflow));
+    let unknown = place.run(&[played.as_slice(), &["-w", "other"]].concat());
+    assert_ne!(unknown.code, 0);
+    assert!(
+        unknown.err.contains("there is no workflow \"other\"; there is image-editing"),
+        "{}",
+        unknown.err
+    );
+}

@@ -11,20 +11,16 @@ use serde::Serialize;
 
 use super::super::context::{Context, Need, with_context};
 use super::super::failure::Failure;
+use super::super::workflow;
 use super::super::{AsJson, OfWorkflow, output};
+use super::rules::{Rules, Told};
 use super::{plot, scores};
 use crate::experiment::Guard;
-use crate::experiment::deck::DeckRules;
-use crate::experiment::gate::GateRules;
 use crate::experiment::power::{
-    Arms, BuiltIn, CHUNK_TRIALS, EFFECTS_BASIS_POINTS, Figures, Plan, Shape, Tally, chunk,
+    Arms, BuiltIn, CHUNK_TRIALS, EFFECTS_BASIS_POINTS, Figures, Shape, Tally, chunk,
 };
-use crate::experiment::probation::{self, ProbationRules};
-use crate::experiment::strict;
-use crate::runtime;
 use crate::settings::Settings;
 use crate::store;
-use crate::workflow::Definition;
 
 /// The true effects of the plot, from 20% worse to 30% better.
 const PLOTTED_BASIS_POINTS: [i32; 11] =
@@ -36,7 +32,8 @@ const SCORES_OF_VERSION_MIN: usize = 50;
 ///
 /// Plays thousands of tests on scores drawn from recorded ones: a workflow's own, a file's, or those of a
 /// built-in shape. Each test is decided by the rules that decide real ones, under each guard mode, for a
-/// candidate that is no better, 10% worse and 20% better. The same seed gives the same figures.
+/// candidate that is no better, 10% worse and 20% better. A shape or a file is played by the default rules, or by
+/// those of the workflow that --workflow names. The same seed gives the same figures.
 #[derive(Debug, Clone, Args)]
 pub struct Power {
     #[arg(long, value_name = "SHAPE", value_parser = parse::<BuiltIn>, conflicts_with_all = ["scores", "model"], help = "Take a built-in shape of scores: mid, ceiling, tight, low or bimodal")]
@@ -88,7 +85,7 @@ fn correlation(text: &str) -> Result<f64, String> {
 struct Subject {
     title: String,
     shape: Shape,
-    plan: Plan,
+    rules: Rules,
 }
 
 /// How one guard fares.
@@ -110,6 +107,7 @@ struct Cell {
 #[derive(Debug, Serialize)]
 struct Answer {
     scores: String,
+    rules: Told,
     mean: f64,
     standard_deviation: f64,
     trials: u32,
@@ -120,14 +118,11 @@ struct Answer {
 /// Runs the command.
 pub async fn run(command: Power, settings: &Settings) -> Result<(), Failure> {
     let subjects = match (&command.shape, &command.scores) {
-        (Some(built_in), _) => vec![Subject {
-            title: format!("the built-in shape {built_in}"),
-            shape: built_in.shape(),
-            plan: plan(&GIVEN, command.correlation),
-        }],
+        (Some(built_in), _) => vec![of_shape(*built_in, named(&command, settings)?)?],
         (None, Some(path)) => {
+            let rules = named(&command, settings)?;
             let found = scores::read(path, command.only.as_deref())?;
-            vec![subject(path.display().to_string(), &found, &GIVEN, command.correlation)?]
+            vec![subject(path.display().to_string(), &found, rules)?]
         }
         (None, None) => {
             with_context!(settings, Need::Existing, |context| of_workflow(&command, &context))?
@@ -137,64 +132,32 @@ pub async fn run(command: Power, settings: &Settings) -> Result<(), Failure> {
     answered.map_err(|error| Failure::failed(format!("the simulation broke off: {error}")))?
 }
 
-/// What tests and probations run by.
-pub(super) struct Rules {
-    pub(super) gate: GateRules,
-    pub(super) deck: DeckRules,
-    pub(super) probation_tasks: u32,
-    pub(super) probation: ProbationRules,
-    pub(super) strict_looks_max: u32,
+/// The rules for scores that are no workflow's own. Its file says them, so no database is needed.
+fn named(command: &Power, settings: &Settings) -> Result<Rules, Failure> {
+    let Some(name) = command.of.workflow.as_deref() else { return Ok(Rules::given()) };
+    Ok(Rules::of(&workflow::find(Some(name), &settings.workflows)?))
 }
 
-/// The defaults, where no workflow says otherwise.
-const GIVEN: Rules = Rules {
-    gate: GateRules { threshold_basis_points: 1000, scores_per_arm_min: 8, score_max: 10 },
-    deck: DeckRules { per_arm: 10, block: 4 },
-    probation_tasks: 30,
-    probation: ProbationRules { retain_basis_points: 500, scores_per_arm_min: 8 },
-    strict_looks_max: strict::LOOKS_MAX,
-};
-
-pub(super) fn rules_of(definition: &Definition) -> Rules {
-    let rules = runtime::rules_of(definition);
-    Rules {
-        gate: rules.gate,
-        deck: rules.split,
-        probation_tasks: 2 * rules.probation.per_arm,
-        probation: ProbationRules {
-            retain_basis_points: rules.retain_basis_points,
-            scores_per_arm_min: rules.probation_scores_per_arm_min,
-        },
-        strict_looks_max: rules.strict_looks_max,
+fn of_shape(built_in: BuiltIn, rules: Rules) -> Result<Subject, Failure> {
+    let own = Rules::given().gate.score_max;
+    if rules.gate.score_max != own {
+        return Err(Failure::usage(format!(
+            "the built-in shapes are on the scale to {own}, and the workflow's validator scores to {}; give it scores of its own with --scores. Nothing was simulated.",
+            rules.gate.score_max
+        )));
     }
+    Ok(Subject { title: format!("the built-in shape {built_in}"), shape: built_in.shape(), rules })
 }
 
-fn plan(rules: &Rules, correlation: f64) -> Plan {
-    Plan {
-        gate: rules.gate,
-        deck: rules.deck,
-        probation_deck: probation::deck_rules(rules.probation_tasks, rules.deck.block),
-        probation: rules.probation,
-        strict_looks_max: rules.strict_looks_max,
-        correlation,
-    }
-}
-
-fn subject(
-    title: String,
-    found: &[u16],
-    rules: &Rules,
-    correlation: f64,
-) -> Result<Subject, Failure> {
+fn subject(title: String, found: &[u16], rules: Rules) -> Result<Subject, Failure> {
     let shape = Shape::of_scores(found, rules.gate.score_max)
         .map_err(|error| Failure::failed(format!("{title}: {error}; nothing was simulated")))?;
-    let title = format!("{} scores of {title}", found.len());
-    Ok(Subject { title, shape, plan: plan(rules, correlation) })
+    Ok(Subject { title: format!("{} scores of {title}", found.len()), shape, rules })
 }
 
 async fn of_workflow(command: &Power, context: &Context) -> Result<Vec<Subject>, Failure> {
     let workflow = context.workflow(&command.of)?;
-    let rules = rules_of(&workflow.definition);
+    let rules = Rules::of(&workflow.definition);
     let pool = context.engine.store.pool();
     let mut subjects = Vec::new();
     for model in
@@ -205,11 +168,11 @@ async fn of_workflow(command: &Power, context: &Context) -> Result<Vec<Subject>,
             all.iter().filter(|score| score.active).map(|score| score.score).collect();
         if active.len() >= SCORES_OF_VERSION_MIN {
             let title = format!("{model}'s active version");
-            subjects.push(subject(title, &active, &rules, command.correlation)?);
+            subjects.push(subject(title, &active, rules.clone())?);
         } else if !all.is_empty() {
             let every: Vec<u16> = all.iter().map(|score| score.score).collect();
             let title = format!("{model}, of all its versions");
-            subjects.push(subject(title, &every, &rules, command.correlation)?);
+            subjects.push(subject(title, &every, rules.clone())?);
         }
     }
     if subjects.is_empty() {
@@ -243,6 +206,7 @@ fn answer(command: &Power, subjects: &[Subject]) -> Result<(), Failure> {
         }
         answers.push(Answer {
             scores: subject.title.clone(),
+            rules: subject.rules.told(),
             mean: subject.shape.mean(),
             standard_deviation: subject.shape.sd(),
             trials: command.trials.div_ceil(CHUNK_TRIALS) * CHUNK_TRIALS,
@@ -287,13 +251,14 @@ fn play(
         .filter(|(_, effect)| arms.get(*effect).is_some_and(Option::is_some))
         .flat_map(|(guard, effect)| (0..chunks).map(move |number| (guard, effect, number)))
         .collect();
+    let plan = subject.rules.plan(command.correlation);
     let bar = progress(jobs.len() as u64, command.as_json.json);
     let tallies = Mutex::new(vec![Tally::default(); guards.len() * effects.len()]);
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(&(guard, effect, number)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let (Some(&mode), Some(Some(arms))) = (guards.get(guard), arms.get(effect)) {
-                let played = chunk(&subject.plan, mode, arms, command.seed, number);
+                let played = chunk(&plan, mode, arms, command.seed, number);
                 let mut all = tallies.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if let Some(tally) = all.get_mut(guard * effects.len() + effect) {
                     *tally = tally.and(played);
@@ -339,8 +304,13 @@ fn progress(length: u64, quiet: bool) -> ProgressBar {
 
 fn tell(answer: &Answer) -> Result<(), Failure> {
     output::say(&format!(
-        "On {}: mean {:.1}, standard deviation {:.1}. {} tests a figure, seed {}.\n",
-        answer.scores, answer.mean, answer.standard_deviation, answer.trials, answer.seed
+        "On {}: mean {:.1}, standard deviation {:.1}. {} tests a figure, seed {}.\n{}\n",
+        answer.scores,
+        answer.mean,
+        answer.standard_deviation,
+        answer.trials,
+        answer.seed,
+        answer.rules
     ))?;
     let mut table = output::table(&[
         "guard",

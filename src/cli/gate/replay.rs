@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::super::context::{Context, Need, with_context};
 use super::super::failure::Failure;
 use super::super::{AsJson, OfWorkflow, output};
-use super::power;
+use super::rules::Rules;
 use crate::experiment::discovery::lord;
 use crate::experiment::gate::{Look, Sum};
 use crate::experiment::replay::{Recorded, replay};
@@ -82,7 +82,7 @@ async fn show(command: &Replay, context: &Context) -> Result<(), Failure> {
 }
 
 fn lines(workflow: &Workflow, tests: &[RecordedTest]) -> Vec<Line> {
-    let rules = power::rules_of(&workflow.definition);
+    let rules = Rules::of(&workflow.definition);
     let blocks_per_look = (2 * rules.deck.per_arm).div_ceil(rules.deck.block.max(1));
     let mut lines: Vec<Line> = tests
         .iter()
