@@ -177,7 +177,7 @@ async fn submit(
 
 /// Brings one deck up to date with what its holders reported: counts scores, takes slots back from
 /// holders that will not report. True when its look is due: no slot waits any more, or a second judge
-/// gave a score.
+/// gave a score, be it since an earlier look or since the test.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails; the deck is then as it was.
@@ -208,7 +208,7 @@ async fn sync_deck(
             Fate::Waits => complete &= slot.state == "scored",
             Fate::Scores(score) => {
                 if slot.facts.score.is_some() {
-                    judges.insert(slot.judge.as_ref());
+                    judges.insert(slot.judge.clone());
                 }
                 let score = i32::from(score);
                 if slot.score != Some(score) {
@@ -228,6 +228,12 @@ async fn sync_deck(
                 complete &= !again;
             }
         }
+    }
+    if !complete {
+        // Earlier looks' slots are frozen, and so are the test's under a probation: their scores are pooled, too.
+        let counted =
+            experiments::counted_scores(&mut tx, workflow_id, cycle, model, Phase::Test).await?;
+        judges.extend(counted.into_iter().filter(|it| it.is_judged).map(|it| it.judge));
     }
     tx.commit().await?;
     Ok(complete || judges.len() > 1)

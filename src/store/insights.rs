@@ -93,10 +93,10 @@ pub struct InsightRow {
     pub weakened: i32,
     /// The last cycle whose analysis judged it.
     pub judged_in_cycle: Option<i64>,
-    /// Candidates that rested on it and were adopted for good, so far.
+    /// Candidates that rested on it and were adopted for good, so far: not before a probation has kept them.
     pub helpful: i64,
     /// Candidates that rested on it and scored worse than what they were to replace, or were adopted and taken
-    /// back by their guard.
+    /// back by their guard: by their probation, or after an alarm of the standing watch.
     pub harmful: i64,
     /// When it was found.
     pub created_at: DateTime<Utc>,
@@ -250,7 +250,10 @@ pub async fn read(
                   i.created_at
              FROM insights i
              CROSS JOIN LATERAL (
-                 SELECT count(*) FILTER (WHERE e.status = 'adopted' AND back.by_guard IS NULL) AS helpful,
+                 SELECT count(*) FILTER (
+                            -- For good: its probation is over and kept it; without one, once its files are written.
+                            WHERE e.status = 'adopted' AND back.by_guard IS NULL
+                              AND coalesce(p.status = 'kept', applied.is_done)) AS helpful,
                         count(*) FILTER (
                             -- Taken back by a person says nothing of the prompt; by its guard, it does.
                             WHERE (e.status = 'adopted' AND back.by_guard)
@@ -260,11 +263,29 @@ pub async fn read(
                    FROM prompt_versions v
                    JOIN experiments e ON e.workflow_id = v.workflow_id AND e.model_name = v.model_name
                                      AND e.candidate_version = v.version
+                   LEFT JOIN probations p ON p.workflow_id = e.workflow_id AND p.cycle = e.cycle
+                                         AND p.model_name = e.model_name
+                   CROSS JOIN LATERAL (
+                       SELECT EXISTS (
+                           SELECT FROM config_changes c
+                            WHERE c.workflow_id = e.workflow_id AND c.cycle = e.cycle
+                              AND c.model_name = e.model_name AND c.kind = 'apply' AND c.status = 'done'
+                       ) AS is_done
+                   ) AS applied
                    LEFT JOIN LATERAL (
-                       SELECT bool_or(c.changed_by = 'mathesis') AS by_guard
+                       SELECT bool_or(c.kind = 'roll_back' OR c.changed_by = 'mathesis') AS by_guard
                          FROM config_changes c
-                        WHERE c.workflow_id = e.workflow_id AND c.cycle = e.cycle
-                          AND c.model_name = e.model_name AND c.kind = 'revert' AND c.status <> 'dropped'
+                        WHERE c.workflow_id = e.workflow_id AND c.model_name = e.model_name
+                          AND c.status <> 'dropped'
+                          AND ((c.kind = 'revert' AND c.cycle = e.cycle)
+                               -- The standing watch is a guard, too: by itself, or by whoever heeds its alarm.
+                               -- It acts in whatever cycle is open by then.
+                               OR (c.kind = 'roll_back' AND c.from_version = e.candidate_version
+                                   AND (c.changed_by = 'mathesis' OR EXISTS (
+                                       SELECT FROM watches w
+                                        WHERE w.workflow_id = e.workflow_id AND w.cycle = e.cycle
+                                          AND w.model_name = e.model_name
+                                          AND w.alarmed_at <= c.intended_at))))
                    ) AS back ON true
                   WHERE v.workflow_id = i.workflow_id
                     AND (v.based_on ? (i.cycle || '.' || i.ordinal)

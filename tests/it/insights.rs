@@ -1,5 +1,7 @@
 //! Insights live on: what each next analysis says of them, what rests on them, and how a window is cut to fit.
 
+mod guards;
+
 use mathesis::claude::{AttemptError, AttemptErrorKind, MessageRequest};
 use mathesis::cycle::StateName;
 use mathesis::runtime::Worked;
@@ -169,10 +171,10 @@ async fn an_insight_is_helpful_or_harmful_as_the_candidates_that_rested_on_it_we
     };
     stage.play_test("t", |model, told| score(model, told.version)).await;
     stage.watch().await;
-    assert_eq!(tried(&stage).await, [("1.1".to_owned(), 1, 0), ("1.2".to_owned(), 0, 1)]);
     while stage.cycle().await.number == 1 {
         stage.work().await;
     }
+    assert_eq!(tried(&stage).await, [("1.1".to_owned(), 1, 0), ("1.2".to_owned(), 0, 1)]);
 
     // An earlier insight is named by its handle; the second cycle's own first one is another.
     stage.watch().await;

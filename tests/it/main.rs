@@ -23,6 +23,7 @@ mod retention;
 mod schedules;
 mod stand_ins;
 mod stepping;
+mod strict;
 mod task_log;
 mod texts;
 mod trigger;

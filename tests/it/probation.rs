@@ -228,6 +228,19 @@ async fn a_validator_that_changed_since_the_test_leaves_the_probation_to_a_perso
 }
 
 #[tokio::test]
+async fn its_first_score_by_another_validator_is_enough_to_ask() {
+    let stage = on_probation().await;
+    let told = stage.assign("watch-1", WAN).await;
+    let mut events = TaskRun::new("watch-1", &[(WAN, told.version, 8)]).events();
+    for event in events.iter_mut().filter(|event| event["type"] == "validation") {
+        event["judge"] = json!({ "model": "another", "prompt_version": "2" });
+    }
+    stage.log(events).await;
+    assert_eq!(stage.watch().await, 1, "no further one is waited for");
+    assert_eq!(stage.the_hold().await.code, "approval_probation_undecided");
+}
+
+#[tokio::test]
 async fn off_adopts_at_once_and_deals_nothing_more() {
     let stage = Stage::new().await;
     stage.reach_deciding("first", candidates_win).await;
