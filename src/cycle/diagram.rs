@@ -55,6 +55,12 @@ pub fn mermaid() -> String {
     in_lines(&lines)
 }
 
+/// Every change of state that the machine makes.
+#[must_use]
+pub fn arrows() -> BTreeSet<(StateName, StateName)> {
+    probes().iter().filter(|probe| probe.leaves()).map(|probe| (probe.from, probe.to)).collect()
+}
+
 /// The full table of events by states, in Markdown: where each event leads, `stays` where the state
 /// takes it and remains, `–` where it is refused.
 #[must_use]

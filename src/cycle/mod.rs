@@ -15,7 +15,7 @@ mod snapshot;
 mod state;
 
 pub use crate::experiment::Guard;
-pub use diagram::{mermaid, state_machine_page, transition_table};
+pub use diagram::{arrows, mermaid, state_machine_page, transition_table};
 pub use effect::{ApprovalStage, Effect, EffectKind};
 pub use event::{Event, EventName, NoCandidate, NoCandidateReason};
 pub use machine::{InvalidTransition, step};

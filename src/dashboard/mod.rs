@@ -1,11 +1,18 @@
-//! The dashboard's page: from numbers to HTML, with nothing of HTTP in it.
+//! The dashboard's pages: from numbers to HTML, with nothing of HTTP in it.
 //!
-//! The page needs no script, asks nothing of other hosts and carries no inline style, so it works
-//! under [`CONTENT_SECURITY_POLICY`]. Its one stylesheet, [`STYLESHEET`], is served at
-//! [`STYLESHEET_PATH`]. Every text is escaped by the template engine.
+//! The pages need no script and ask nothing of other hosts, so they work under
+//! [`CONTENT_SECURITY_POLICY`]. Their one stylesheet, [`STYLESHEET`], is served at [`STYLESHEET_PATH`];
+//! their one script, [`SCRIPT`], keeps an open page up to date and is served at [`SCRIPT_PATH`]. Every
+//! text is escaped by the template engine.
 
 pub mod chart;
+pub mod first;
+pub mod links;
 pub mod page;
+pub mod pages;
+mod spark;
+mod statechart;
+pub mod table;
 mod view;
 pub mod words;
 
@@ -19,9 +26,16 @@ pub const STYLESHEET: &str = include_str!("templates/style.css");
 /// Where the pages expect [`STYLESHEET`].
 pub const STYLESHEET_PATH: &str = "/analytics/style.css";
 
+/// The script of every page, `text/javascript`.
+pub const SCRIPT: &str = include_str!("templates/live.js");
+
+/// Where the pages expect [`SCRIPT`].
+pub const SCRIPT_PATH: &str = "/analytics/live.js";
+
 /// The policy under which the pages work, for the `Content-Security-Policy` header.
-pub const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'";
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; \
+    script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; \
+    base-uri 'none'; frame-ancestors 'none'";
 
 /// One workflow's name and its numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,56 +1,70 @@
 //! What the templates print: every number already in words, every chart already placed.
 
 mod charts;
-mod tables;
+mod learning;
+pub(super) mod tables;
 mod watches;
 
 use serde::Serialize;
 
-use super::WorkflowAnalytics;
 use super::chart::COLOURS;
-use super::words;
-use crate::store::analytics::{Analytics, ArmCount, Learning, Measure, Phase};
-use tables::DAYS_LISTED;
+use super::spark::{self, Histogram};
+use super::statechart::{self, StateChart};
+use super::table::Table;
+use super::{WorkflowAnalytics, links, words};
+use crate::store::analytics::{Analytics, ArmCount, Phase};
+
+/// Verdicts and insights on the first screen; their own pages have the others.
+const LATEST: usize = 3;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Workflow {
     /// Unique in the page, for headings and charts.
     id: String,
     name: String,
+    home: String,
     empty: bool,
+    filtered: bool,
     time_zone: &'static str,
     generated: String,
     standing: String,
     cycle: Option<Cycle>,
     holds: Vec<Hold>,
+    /// False while automation is switched off.
+    automatic: bool,
     learning: String,
-    span: Option<String>,
-    measures: Vec<Compared>,
+    measures: Vec<learning::Compared>,
     running: Vec<Running>,
     score_max: u32,
     scores: Option<charts::Pair>,
     iterations: Option<charts::Pair>,
     processing: Option<charts::Pair>,
     legend: Vec<String>,
-    days: Vec<tables::Day>,
-    days_hidden: usize,
-    models: Vec<tables::Model>,
+    models: Table,
+    days: Table,
+    wins: Vec<tables::Bar>,
+    fates: Option<tables::Fates>,
     tasks: Vec<(&'static str, String)>,
     removed_unanalyzed: Option<String>,
     past: Vec<tables::Verdict>,
-    watches: Vec<watches::Watched>,
+    past_hidden: usize,
+    watch: Option<Table>,
     noise: Vec<String>,
     insights: Vec<tables::Finding>,
-    versions: Vec<tables::Versions>,
-    changes: Vec<tables::Change>,
+    insights_hidden: usize,
+    active: Table,
     cost: tables::Cost,
 }
 
 #[derive(Debug, Serialize)]
 struct Cycle {
     number: String,
+    page: String,
     since: String,
     waiting: Option<String>,
+    chart: StateChart,
+    /// True while an operator's pause stands.
+    paused: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,22 +74,26 @@ struct Hold {
     remedy: String,
     since: String,
     by: String,
+    releases: Vec<Release>,
 }
 
+/// A button that lifts a hold.
 #[derive(Debug, Serialize)]
-struct Compared {
+pub(super) struct Release {
     label: &'static str,
-    latest: String,
-    before: String,
-    /// `better`, `worse` or empty.
-    verdict: &'static str,
+    /// Where its form is sent.
+    action: String,
+    /// A field that the form carries beside the token.
+    field: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Debug, Serialize)]
 struct Running {
     model: String,
+    page: String,
     phase: &'static str,
     arms: Vec<Arm>,
+    histogram: Option<Histogram>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,7 +109,7 @@ struct Arm {
 }
 
 impl Workflow {
-    pub(super) fn new(index: usize, of: &WorkflowAnalytics) -> Self {
+    pub(super) fn new(index: usize, of: &WorkflowAnalytics, query: &str) -> Self {
         let it = &of.analytics;
         let zone = it.time_zone;
         let id = format!("w{}", index + 1);
@@ -102,23 +120,25 @@ impl Workflow {
             .map(|model| model.model.as_str())
             .take(COLOURS)
             .collect();
+        let home = links::workflow(&of.workflow);
+        let address = links::with_query(&home, query);
+        let placed = |mut table: Table| {
+            table.belongs_to(&address);
+            table
+        };
         Self {
             name: of.workflow.clone(),
             empty: it.tasks.total == 0,
+            filtered: !query.is_empty(),
             time_zone: zone.name(),
             generated: words::moment(it.generated_at, zone),
             standing: words::standing(it),
-            cycle: it.cycle.as_ref().map(|cycle| Cycle {
-                number: words::count(cycle.number),
-                since: words::moment(cycle.since, zone),
-                waiting: (cycle.state != "collecting" && cycle.waiting_tasks > 0)
-                    .then(|| words::count(cycle.waiting_tasks)),
-            }),
-            holds: holds(it),
+            cycle: cycle(&id, &of.workflow, it),
+            holds: holds(&of.workflow, it),
+            automatic: it.holds.iter().all(|hold| hold.kind != "automation_off"),
             learning: words::learning(it),
-            span: it.learning.as_ref().map(span),
-            measures: it.learning.as_ref().map(measures).unwrap_or_default(),
-            running: running(it),
+            measures: it.learning.as_ref().map(learning::measures).unwrap_or_default(),
+            running: running(&id, &of.workflow, it),
             score_max: it.score_max,
             scores: charts::scores(&id, it, &scored),
             iterations: charts::days(
@@ -131,85 +151,108 @@ impl Workflow {
                 (day.processing_sum_ms, 60_000.0, day.processing_tasks)
             }),
             legend: scored.iter().map(|&model| model.to_owned()).collect(),
-            days: tables::days(it, &scored),
-            days_hidden: it.task_days.len().saturating_sub(DAYS_LISTED),
-            models: tables::models(it),
+            models: placed(tables::models(&of.workflow, it)),
+            days: placed(tables::days(it, &scored)),
+            wins: tables::wins(it),
+            fates: tables::fates(it),
             tasks: tasks(it),
             removed_unanalyzed: (it.tasks.removed_unanalyzed > 0)
                 .then(|| words::count(it.tasks.removed_unanalyzed)),
-            past: it.past.iter().map(|verdict| tables::verdict(verdict, it)).collect(),
-            watches: watches::watched(it),
+            past: it
+                .past
+                .iter()
+                .take(LATEST)
+                .map(|verdict| tables::verdict(&of.workflow, verdict, it.time_zone))
+                .collect(),
+            past_hidden: it.past.len().saturating_sub(LATEST),
+            watch: watches::table(it).map(placed),
             noise: watches::noise(it),
-            insights: it.insights.iter().map(tables::finding).collect(),
-            versions: tables::versions(it),
-            changes: it.config_changes.iter().map(|changed| tables::change(changed, it)).collect(),
+            insights: it
+                .insights
+                .iter()
+                .take(LATEST)
+                .map(|insight| tables::finding(&of.workflow, insight))
+                .collect(),
+            insights_hidden: it.insights.len().saturating_sub(LATEST),
+            active: placed(tables::active(&of.workflow, it)),
             cost: tables::cost(it),
             id,
+            home,
         }
+    }
+
+    /// Every table of the page.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Table> {
+        [&self.models, &self.days, &self.active].into_iter().chain(&self.watch)
     }
 }
 
-fn holds(it: &Analytics) -> Vec<Hold> {
+fn cycle(id: &str, workflow: &str, it: &Analytics) -> Option<Cycle> {
+    let cycle = it.cycle.as_ref()?;
+    let passed: Vec<(&str, &str)> =
+        cycle.passed.iter().map(|passed| (passed.from.as_str(), passed.to.as_str())).collect();
+    let held = !it.holds.is_empty();
+    Some(Cycle {
+        number: words::count(cycle.number),
+        page: links::cycle(workflow, cycle.number),
+        since: words::moment(cycle.since, it.time_zone),
+        waiting: (cycle.state != "collecting" && cycle.waiting_tasks > 0)
+            .then(|| words::count(cycle.waiting_tasks)),
+        chart: statechart::draw(&format!("{id}-chart"), &cycle.state, &passed, held),
+        paused: it.holds.iter().any(|hold| hold.kind == "operator"),
+    })
+}
+
+fn holds(workflow: &str, it: &Analytics) -> Vec<Hold> {
+    let number = it.cycle.as_ref().map(|cycle| cycle.number);
     it.holds
         .iter()
         .map(|hold| Hold {
-            title: match hold.kind.as_str() {
-                "operator" => "Paused".to_owned(),
-                "effect_failed" => "A step failed".to_owned(),
-                "approval" => "Waiting for approval".to_owned(),
-                "automation_off" => "Automation is off".to_owned(),
-                "budget_spent" => "The month's budget is spent".to_owned(),
-                "config_conflict" => "A config file was edited by hand".to_owned(),
-                other => words::title(other),
-            },
+            title: words::hold(&hold.kind),
             reason: hold.reason.clone(),
             remedy: hold.remedy.clone(),
             since: words::moment(hold.placed_at, it.time_zone),
             by: hold.placed_by.clone(),
+            releases: releases(workflow, number, &hold.kind),
         })
         .collect()
 }
 
-fn span(learning: &Learning) -> String {
-    format!(
-        "{} to {} against {} to {}",
-        words::day(learning.latest.from),
-        words::day(learning.latest.to),
-        words::day(learning.before.from),
-        words::day(learning.before.to)
-    )
-}
-
-fn measures(learning: &Learning) -> Vec<Compared> {
-    let compared = |label, measure: Measure, up_is_good: bool, text: fn(Option<f64>) -> String| {
-        let (before, latest) = (text(measure.before), text(measure.latest));
-        let verdict = match (measure.before, measure.latest) {
-            // What reads the same has not moved.
-            (Some(was), Some(is)) if before != latest => {
-                if (is > was) == up_is_good {
-                    "better"
-                } else {
-                    "worse"
-                }
-            }
-            _ => "",
-        };
-        Compared { label, latest, before, verdict }
+/// The buttons that lift a hold of that kind.
+pub(super) fn releases(workflow: &str, cycle: Option<i64>, kind: &str) -> Vec<Release> {
+    let on_cycle = |label, operation| {
+        let page = links::cycle(workflow, cycle?);
+        Some(Release { label, action: format!("{page}/{operation}"), field: None })
     };
-    vec![
-        compared("Mean score", learning.score, true, words::tenths),
-        compared("Iterations a task", learning.iterations, false, words::tenths),
-        compared("Time a task", learning.processing_seconds, false, words::duration),
-        compared("Wins of the leading model", learning.selection, true, words::percent),
-        compared("Pictures kept", learning.kept, true, words::percent),
-    ]
+    let found = match kind {
+        "operator" => vec![on_cycle("Resume", "resume")],
+        "approval" => vec![on_cycle("Approve", "approve"), on_cycle("Refuse", "refuse")],
+        "effect_failed" | "budget_spent" | "config_conflict" => {
+            vec![on_cycle("Try again", "retry")]
+        }
+        "automation_off" => vec![Some(Release {
+            label: "Switch automation on",
+            action: format!("{}/automation", links::workflow(workflow)),
+            field: Some(("enabled", "true")),
+        })],
+        _ => Vec::new(),
+    };
+    found.into_iter().flatten().collect()
 }
 
-fn running(it: &Analytics) -> Vec<Running> {
+fn running(id: &str, workflow: &str, it: &Analytics) -> Vec<Running> {
     it.running
         .iter()
-        .map(|running| Running {
+        .enumerate()
+        .map(|(index, running)| Running {
             model: running.model.clone(),
+            page: links::cycle(workflow, running.cycle),
+            histogram: spark::histogram(
+                &format!("{id}-scores-{index}"),
+                it.score_max,
+                &running.old.scores,
+                &running.new.scores,
+            ),
             phase: match running.phase {
                 Phase::Test => "test",
                 Phase::Watch => "adopted, on watch",

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
+use rust_decimal::Decimal;
 
 use crate::store::analytics::{Analytics, OpenCycle, Phase, RunningExperiment};
 
@@ -19,7 +20,7 @@ pub fn standing(analytics: &Analytics) -> String {
             .to_owned();
     };
     match cycle.state.as_str() {
-        "collecting" => collecting(cycle),
+        "collecting" => collecting(analytics, cycle),
         "analyzing" => {
             "Analyzing: Claude reads the completed tasks and looks for patterns.".to_owned()
         }
@@ -37,45 +38,105 @@ pub fn standing(analytics: &Analytics) -> String {
     }
 }
 
-fn collecting(cycle: &OpenCycle) -> String {
+fn collecting(analytics: &Analytics, cycle: &OpenCycle) -> String {
     let trigger = i64::from(cycle.trigger_tasks);
     if cycle.waiting_tasks >= trigger {
-        format!(
+        return format!(
             "Collecting: {} completed tasks are waiting, {} are enough for an analysis.",
             count(cycle.waiting_tasks),
             count(trigger)
-        )
-    } else {
-        format!(
-            "Collecting: {} of {} completed tasks for the next analysis.",
-            count(cycle.waiting_tasks),
-            count(trigger)
-        )
+        );
     }
+    let left = (trigger - cycle.waiting_tasks, cycle.waiting_lately);
+    format!(
+        "Collecting: {} of {} completed tasks for the next analysis{}.",
+        count(cycle.waiting_tasks),
+        count(trigger),
+        at_this_rate(analytics, [(left, cycle.since)].into_iter())
+    )
 }
 
 fn decks(title: &str, otherwise: &str, analytics: &Analytics, phase: Phase) -> String {
-    let decks: Vec<String> =
-        analytics.running.iter().filter(|running| running.phase == phase).map(deck).collect();
+    let running = || analytics.running.iter().filter(|running| running.phase == phase);
+    let decks: Vec<String> = running().map(deck).collect();
     if decks.is_empty() {
-        format!("{title}: {otherwise}.")
-    } else {
-        format!("{title}: {}.", decks.join("; "))
+        return format!("{title}: {otherwise}.");
     }
+    let left = running().map(|running| {
+        let RunningExperiment { old, new, dealing_since, .. } = running;
+        let open = old.slots + new.slots - old.scored - new.scored;
+        ((open, old.dealt_lately + new.dealt_lately), *dealing_since)
+    });
+    format!("{title}: {}{}.", decks.join("; "), at_this_rate(analytics, left))
 }
 
 fn deck(running: &RunningExperiment) -> String {
     let RunningExperiment { model, old, new, .. } = running;
-    format!(
-        "{model} {} of {} old, {} of {} new scored",
-        old.scored, old.slots, new.scored, new.slots
-    )
+    format!("{model} {} of {} old, {} of {} new", old.scored, old.slots, new.scored, new.slots)
+}
+
+/// How long it takes, from what is left, what came in the latest day, and since when that counts. Empty
+/// where nothing came or where everything stands still.
+fn at_this_rate(
+    analytics: &Analytics,
+    parts: impl Iterator<Item = ((i64, i64), DateTime<Utc>)>,
+) -> String {
+    if !analytics.holds.is_empty() {
+        return String::new();
+    }
+    let mut slowest = 0.0_f64;
+    for ((left, lately), since) in parts {
+        if left <= 0 {
+            continue;
+        }
+        let hours = (analytics.generated_at - since).num_minutes().clamp(1, 24 * 60);
+        let (Some(left), Some(pace)) = (ratio(left * hours, 60), ratio(lately, 1)) else {
+            return String::new();
+        };
+        if pace <= 0.0 {
+            return String::new();
+        }
+        slowest = slowest.max(left / pace);
+    }
+    if slowest <= 0.0 {
+        return String::new();
+    }
+    format!("; about {} left at today's rate", hours(slowest))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "it becomes a rough number of hours")]
+fn ratio(sum: i64, count: i64) -> Option<f64> {
+    (count > 0).then(|| sum as f64 / count as f64)
+}
+
+/// A stretch of time, roughly: "20 minutes", "4 hours", "3 days".
+fn hours(hours: f64) -> String {
+    let (number, unit) = match hours {
+        _ if hours < 0.75 => ((hours * 12.0).ceil() * 5.0, "minute"),
+        _ if hours < 36.0 => (hours.round().max(1.0), "hour"),
+        _ => ((hours / 24.0).round(), "day"),
+    };
+    format!("{number:.0} {unit}{}", if number > 1.0 { "s" } else { "" })
+}
+
+/// Why it is held, as a heading.
+#[must_use]
+pub fn hold(kind: &str) -> String {
+    match kind {
+        "operator" => "Paused".to_owned(),
+        "effect_failed" => "A step failed".to_owned(),
+        "approval" => "Waiting for approval".to_owned(),
+        "automation_off" => "Automation is off".to_owned(),
+        "budget_spent" => "The month's budget is spent".to_owned(),
+        "config_conflict" => "A config file was edited by hand".to_owned(),
+        other => title(other),
+    }
 }
 
 /// Whether it learns, in one or two sentences.
 #[must_use]
 pub fn learning(analytics: &Analytics) -> String {
-    let scores = analytics.learning.and_then(|learning| {
+    let scores = analytics.learning.as_ref().and_then(|learning| {
         Some((learning.score.before?, learning.score.latest?, learning.latest))
     });
     let trend = match scores {
@@ -140,6 +201,27 @@ pub fn tenths(number: Option<f64>) -> String {
     )
 }
 
+/// A number with two decimal places.
+#[must_use]
+pub fn hundredths(number: Option<f64>) -> String {
+    number.map_or_else(
+        || NOTHING.to_owned(),
+        |number| format!("{number:.2}").replace('-', "\u{2212}"),
+    )
+}
+
+/// An entropy in bits.
+#[must_use]
+pub fn bits(number: Option<f64>) -> String {
+    number.map_or_else(|| NOTHING.to_owned(), |number| format!("{number:.2} bits"))
+}
+
+/// US dollars, to the cent.
+#[must_use]
+pub fn dollars(amount: Decimal) -> String {
+    format!("${:.2}", amount.round_dp(2))
+}
+
 /// A share from 0 to 1 in whole per cent.
 #[must_use]
 pub fn percent(share: Option<f64>) -> String {
@@ -189,6 +271,12 @@ pub fn day(day: NaiveDate) -> String {
     day.format("%-d %b %Y").to_string()
 }
 
+/// A day of this year, or of any: 9 Nov.
+#[must_use]
+pub fn short_day(day: NaiveDate) -> String {
+    day.format("%-d %b").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +297,12 @@ mod tests {
     fn durations_use_the_unit_that_fits() {
         let text = [1.25, 48.0, 200.0, 180.0, 7500.0].map(|seconds| duration(Some(seconds)));
         assert_eq!(text, ["1.2 s", "48 s", "3 min 20 s", "3 min", "2 h 5 min"]);
+    }
+
+    #[test]
+    fn a_rough_stretch_of_time_is_one_number() {
+        let text = [0.05, 0.5, 0.8, 4.2, 30.0, 80.0].map(hours);
+        assert_eq!(text, ["5 minutes", "30 minutes", "1 hour", "4 hours", "30 hours", "3 days"]);
     }
 
     #[test]

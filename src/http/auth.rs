@@ -1,8 +1,8 @@
 //! Who calls, and whether they may.
 //!
 //! Programs send `Authorization: Bearer mth_<role>_<random>`. A browser sends the session cookie that
-//! `/login` gave it; a session may look but not act, so a forged form on another site can change
-//! nothing. An open server, bound to loopback and without any key, takes everybody for `loopback`, but
+//! `/login` gave it; a session may look, and act only through the forms of the pages, each of which
+//! carries the session's token, so a forged form on another site can change nothing. An open server, bound to loopback and without any key, takes everybody for `loopback`, but
 //! only under a loopback name and not on behalf of another site, since every web page that its owner
 //! opens can reach loopback, too.
 
@@ -29,6 +29,8 @@ pub enum Need {
     Read,
     /// Everything that changes the course of learning: `operate`.
     Operate,
+    /// The same by a form of a page, whose handler checks the session's token: `operate`.
+    Act,
 }
 
 impl Need {
@@ -38,7 +40,7 @@ impl Need {
             Self::Log => matches!(role, Role::Ingest | Role::Operate),
             Self::Look => true,
             Self::Read => matches!(role, Role::Read | Role::Operate),
-            Self::Operate => matches!(role, Role::Operate),
+            Self::Operate | Self::Act => matches!(role, Role::Operate),
         }
     }
 
@@ -47,13 +49,13 @@ impl Need {
             Self::Log => "ingest or operate",
             Self::Look => "any",
             Self::Read => "read or operate",
-            Self::Operate => "operate",
+            Self::Operate | Self::Act => "operate",
         }
     }
 
     /// True for what a browser's session may do.
-    const fn is_only_looking(self) -> bool {
-        matches!(self, Self::Look | Self::Read)
+    const fn is_for_sessions(self) -> bool {
+        matches!(self, Self::Look | Self::Read | Self::Act)
     }
 }
 
@@ -64,6 +66,8 @@ pub struct Caller {
     pub name: String,
     /// What the key may do.
     pub role: Role,
+    /// The token that every form of the session carries; none where no session is used.
+    pub csrf: Option<String>,
 }
 
 /// Lets a request through to its handler, or answers it.
@@ -97,15 +101,16 @@ async fn identify(
     }
     if app.settings.open {
         refuse_strangers(method, uri, headers)?;
-        return Ok(Caller { name: LOOPBACK.to_owned(), role: Role::Operate });
+        return Ok(Caller { name: LOOPBACK.to_owned(), role: Role::Operate, csrf: None });
     }
-    if let (true, Some(token)) = (need.is_only_looking(), login::session_token(headers)) {
+    if let (true, Some(token)) = (need.is_for_sessions(), login::session_token(headers)) {
         let now = app.engine.now();
         let session = keys::find_session(app.engine.store.pool(), token, now).await?;
         let session = session.ok_or_else(|| {
             unauthenticated("session_ended", "the session has ended; sign in again at /login")
         })?;
-        return Ok(Caller { name: session.name, role: session.role });
+        let csrf = Some(session.csrf_token);
+        return Ok(Caller { name: session.name, role: session.role, csrf });
     }
     Err(unauthenticated(
         "key_missing",
@@ -126,7 +131,7 @@ async fn with_key(app: &App, value: &HeaderValue) -> Result<Caller, Problem> {
             "nothing was done: the key is unknown or was revoked; `mathesis key list` shows those that work",
         )
     })?;
-    Ok(Caller { name: key.name.clone(), role: key.role })
+    Ok(Caller { name: key.name.clone(), role: key.role, csrf: None })
 }
 
 /// The secret of a Bearer header. The scheme's case does not matter, its one space does.
@@ -163,7 +168,8 @@ fn may_sign_in(problem: &Problem) -> bool {
 
 /// True when a person's browser asks for the dashboard, which is better shown where to sign in.
 fn wants_page(uri: &Uri, headers: &HeaderMap) -> bool {
-    uri.path() == "/analytics" && accepts(headers, "text/html")
+    let path = uri.path();
+    (path == "/analytics" || path.starts_with("/analytics/")) && accepts(headers, "text/html")
 }
 
 /// True when the `Accept` header names a media type.
@@ -232,6 +238,7 @@ mod tests {
         assert_eq!(table(Need::Look), [true, true, true]);
         assert_eq!(table(Need::Read), [false, true, true]);
         assert_eq!(table(Need::Operate), [false, false, true]);
+        assert_eq!(table(Need::Act), [false, false, true]);
     }
 
     fn stranger(headers: &[(&'static str, &str)]) -> bool {

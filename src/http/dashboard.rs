@@ -1,17 +1,28 @@
-//! `GET /analytics`: the dashboard, as a page or as its data.
+//! The dashboard: pages, their data, and each of their tables as a file.
+//!
+//! Every page is one of `crate::dashboard`; `answer` alone turns it into HTML, JSON or a table.
 
-use axum::Json;
+mod acts;
+mod answer;
+mod pages;
+
+pub use acts::{automation, on_cycle, rollback};
+pub use answer::{no_store, policy};
+pub use pages::{changes, cycle, cycles, insights, model, task, tasks, verdicts, version};
+
+use answer::{As, answer, viewer};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use chrono::NaiveDate;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::App;
-use super::auth::accepts;
+use super::auth::Caller;
 use super::error::Problem;
-use super::path::QueryOf;
-use crate::dashboard::{CONTENT_SECURITY_POLICY, STYLESHEET, WorkflowAnalytics, page};
+use super::path::{PathOf, QueryOf};
+use crate::dashboard::{SCRIPT, STYLESHEET, WorkflowAnalytics, first};
 use crate::runtime::Workflow;
 use crate::store::analytics::{self, AnalyticsQuery};
 
@@ -25,11 +36,10 @@ pub struct Range {
     to: String,
     #[serde(default)]
     workflow: String,
-}
-
-#[derive(Serialize)]
-struct Data {
-    workflows: Vec<WorkflowAnalytics>,
+    #[serde(default)]
+    table: String,
+    #[serde(default)]
+    r#as: String,
 }
 
 /// `GET /`: to the dashboard.
@@ -37,33 +47,53 @@ pub async fn front() -> Redirect {
     Redirect::to("/analytics")
 }
 
-/// `GET /analytics`
+/// `GET /analytics`: every workflow.
 ///
 /// # Errors
 /// A problem when a day cannot be read, the workflow is unknown, or the database is away.
 pub async fn analytics(
     State(app): State<App>,
     QueryOf(range): QueryOf<Range>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (from, to) = (day("from", &range.from)?, day("to", &range.to)?);
     let wanted = match range.workflow.as_str() {
         "" => app.engine.registry.all(),
         name => vec![app.workflow(name)?],
     };
+    show(&app, &wanted, None, &range, &caller, &headers).await
+}
+
+/// `GET /analytics/{workflow}`: one.
+///
+/// # Errors
+/// A problem when a day cannot be read, the workflow is unknown, or the database is away.
+pub async fn overview(
+    State(app): State<App>,
+    PathOf(workflow): PathOf<String>,
+    QueryOf(range): QueryOf<Range>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let wanted = [app.workflow(&workflow)?];
+    show(&app, &wanted, Some(&workflow), &range, &caller, &headers).await
+}
+
+async fn show(
+    app: &App,
+    wanted: &[Workflow],
+    only: Option<&str>,
+    range: &Range,
+    caller: &Caller,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let (from, to) = (day("from", &range.from)?, day("to", &range.to)?);
     let mut workflows = Vec::new();
-    for workflow in &wanted {
-        workflows.push(load(&app, workflow, from, to).await?);
+    for workflow in wanted {
+        workflows.push(load(app, workflow, from, to).await?);
     }
-    let is_data = accepts(&headers, "application/json") && !accepts(&headers, "text/html");
-    if is_data {
-        return Ok((no_store(), Json(Data { workflows })).into_response());
-    }
-    let html = page::render(&workflows).map_err(|error| {
-        tracing::error!(error = %error, "the dashboard could not be written");
-        Problem::internal()
-    })?;
-    Ok((no_store(), policy(), Html(html)).into_response())
+    let as_what = As::of(&range.table, &range.r#as)?;
+    answer(&first::page(&workflows, only), &viewer(caller), headers, as_what)
 }
 
 async fn load(
@@ -102,22 +132,18 @@ fn day(field: &str, text: &str) -> Result<Option<NaiveDate>, Problem> {
 
 /// `GET /analytics/style.css`
 pub async fn stylesheet() -> Response {
+    asset("text/css; charset=utf-8", STYLESHEET)
+}
+
+/// `GET /analytics/live.js`
+pub async fn script() -> Response {
+    asset("text/javascript; charset=utf-8", SCRIPT)
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CACHE_CONTROL, HeaderValue::from_static("max-age=300")),
     ];
-    (headers, STYLESHEET).into_response()
-}
-
-/// The policy that pages are shown under.
-pub fn policy() -> [(header::HeaderName, HeaderValue); 2] {
-    [
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
-        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    ]
-}
-
-/// What is shown to one caller is kept by no cache.
-pub fn no_store() -> [(header::HeaderName, HeaderValue); 1] {
-    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]
+    (headers, text).into_response()
 }

@@ -63,6 +63,12 @@ impl Problem {
         self.code
     }
 
+    /// What happened, for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// 404: no such route.
     #[must_use]
     pub fn no_such_route(path: &str) -> Self {

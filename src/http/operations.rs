@@ -116,7 +116,11 @@ pub async fn automation(
     perform(&app, &workflow, &operation, &caller, wish.reason.as_deref(), None).await
 }
 
-async fn perform(
+/// Carries an operation out for a caller.
+///
+/// # Errors
+/// A problem when it was not carried out; nothing was changed then.
+pub(super) async fn perform(
     app: &App,
     workflow: &Workflow,
     operation: &Operation,

@@ -40,6 +40,7 @@ pub fn router_with(app: App, others: Router<App>) -> Router {
         .merge(needing(Need::Look, looking()))
         .merge(needing(Need::Read, reading()))
         .merge(needing(Need::Operate, operating()))
+        .merge(needing(Need::Act, acting()))
         .merge(open())
         .merge(others)
         .fallback(no_such_route)
@@ -86,6 +87,16 @@ fn reading() -> Router<App> {
         .route("/v1/workflows/{workflow}/changes", get(history::changes))
         .route("/v1/workflows/{workflow}/stream", get(stream::transitions))
         .route("/analytics", get(dashboard::analytics))
+        .route("/analytics/{workflow}", get(dashboard::overview))
+        .route("/analytics/{workflow}/cycles", get(dashboard::cycles))
+        .route("/analytics/{workflow}/cycles/{number}", get(dashboard::cycle))
+        .route("/analytics/{workflow}/verdicts", get(dashboard::verdicts))
+        .route("/analytics/{workflow}/insights", get(dashboard::insights))
+        .route("/analytics/{workflow}/changes", get(dashboard::changes))
+        .route("/analytics/{workflow}/tasks", get(dashboard::tasks))
+        .route("/analytics/{workflow}/tasks/{task}", get(dashboard::task))
+        .route("/analytics/{workflow}/models/{model}", get(dashboard::model))
+        .route("/analytics/{workflow}/models/{model}/versions/{version}", get(dashboard::version))
         .route("/metrics", get(metrics::metrics))
 }
 
@@ -101,7 +112,19 @@ fn operating() -> Router<App> {
     routes
 }
 
-/// What needs no key: signs of life, the way in, and the stylesheet.
+/// Operators act through the pages.
+fn acting() -> Router<App> {
+    let mut routes = Router::new()
+        .route("/analytics/{workflow}/automation", post(dashboard::automation))
+        .route("/analytics/{workflow}/models/{model}/rollback", post(dashboard::rollback));
+    for (name, operation) in CYCLE_OPERATIONS {
+        let path = format!("/analytics/{{workflow}}/cycles/{{number}}/{name}");
+        routes = routes.route(&path, dashboard::on_cycle(operation));
+    }
+    routes
+}
+
+/// What needs no key: signs of life, the way in, and what every page loads.
 fn open() -> Router<App> {
     Router::new()
         .route("/", get(dashboard::front))
@@ -110,6 +133,7 @@ fn open() -> Router<App> {
         .route("/login", get(login::form).post(login::sign_in))
         .route("/logout", post(login::sign_out))
         .route(crate::dashboard::STYLESHEET_PATH, get(dashboard::stylesheet))
+        .route(crate::dashboard::SCRIPT_PATH, get(dashboard::script))
         .route("/assets/style.css", get(dashboard::stylesheet))
 }
 

@@ -8,6 +8,7 @@
 mod experiments;
 mod learning;
 mod log;
+pub mod pages;
 mod trend;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -18,13 +19,14 @@ use sqlx::PgPool;
 
 pub use experiments::{ArmCount, Experiment, Phase, RunningExperiment};
 pub use learning::{
-    Activation, ConfigChange, Cost, Hold, Insight, ModelVersions, OpenCycle, Version,
+    Activation, ConfigChange, Cost, Hold, Insight, ModelVersions, OpenCycle, Passed, Version,
 };
 pub use log::{ModelDay, ModelTotals, TaskDay, TaskTotals};
-pub use trend::{Learning, Measure, Span, compare};
+pub use trend::{Learning, Measure, Span, Step, compare};
 
 use super::StoreError;
 use super::gate::{self, VersionNoise};
+use super::insights::Which;
 use super::watches::{self, WatchRow};
 
 /// Insights that a page shows.
@@ -132,14 +134,16 @@ pub async fn load(
     let mut snapshot = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let task_days = log::task_days(&mut snapshot, workflow_id, query).await?;
     let model_days = log::model_days(&mut snapshot, workflow_id, query).await?;
-    let cycle = learning::open_cycle(&mut snapshot, workflow_id, query.trigger_tasks).await?;
+    let cycle = learning::open_cycle(&mut snapshot, workflow_id, query).await?;
     let number = cycle.as_ref().map_or(0, |cycle| cycle.number);
     let holds = learning::holds(&mut snapshot, workflow_id, number).await?;
     let versions = learning::versions(&mut snapshot, workflow_id).await?;
-    let slots = experiments::slots(&mut snapshot, workflow_id, number).await?;
-    let verdicts = experiments::all(&mut snapshot, workflow_id).await?;
-    let insights = learning::insights(&mut snapshot, workflow_id).await?;
-    let config_changes = learning::config_changes(&mut snapshot, workflow_id).await?;
+    let slots = experiments::slots(&mut snapshot, workflow_id, number, query.now).await?;
+    let verdicts = experiments::all(&mut snapshot, workflow_id, None, EXPERIMENTS_MAX).await?;
+    let insights =
+        learning::insights(&mut snapshot, workflow_id, Which::newest(INSIGHTS_MAX)).await?;
+    let config_changes =
+        learning::config_changes(&mut snapshot, workflow_id, None, CONFIG_CHANGES_MAX).await?;
     let activations = learning::activations(&mut snapshot, workflow_id, query).await?;
     let watches = watches::list(&mut *snapshot, workflow_id, EXPERIMENTS_MAX).await?;
     let noise = gate::noise_floors(&mut *snapshot, workflow_id).await?;

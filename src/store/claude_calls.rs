@@ -90,6 +90,10 @@ pub struct CallRow {
     pub request_id: Option<String>,
     /// Tokens read, cached ones included.
     pub input_tokens: Option<i64>,
+    /// Those of them that were written to the cache.
+    pub cache_creation_tokens: Option<i64>,
+    /// Those of them that were read from the cache.
+    pub cache_read_tokens: Option<i64>,
     /// Tokens written by the model.
     pub output_tokens: Option<i64>,
     /// What it cost, US dollars.
@@ -285,6 +289,7 @@ pub async fn of_cycle(
                   best.status AS "status?", best.request_id,
                   best.input_tokens + coalesce(best.cache_creation_tokens, 0)
                       + coalesce(best.cache_read_tokens, 0) AS input_tokens,
+                  best.cache_creation_tokens, best.cache_read_tokens,
                   best.output_tokens, best.cost_usd AS "cost_usd?", best.cost_estimated AS "cost_estimated?",
                   best.error_message
              FROM claude_calls c

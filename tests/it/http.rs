@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod calls;
 mod listener;
+mod pages;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -31,7 +32,11 @@ struct Answer {
 
 impl Site {
     async fn with(open: bool) -> Self {
-        let stage = Stage::new().await;
+        Self::on(Stage::new().await, open)
+    }
+
+    /// The interface of a stage that has been set.
+    fn on(stage: Stage, open: bool) -> Self {
         let app = App::new(
             stage.engine.clone(),
             stage.assigner.clone(),

@@ -1,102 +1,69 @@
-//! The tables and lists further down the page.
+//! The tables, bars and lists of the first page.
 
+use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::dashboard::words::{self, NOTHING};
+use crate::dashboard::table::{Cell, Table};
+use crate::dashboard::{links, words};
 use crate::experiment::evidence::Evidence;
 use crate::experiment::figures;
-use crate::store::analytics::{Analytics, ConfigChange, Experiment, Insight, TaskDay};
+use crate::store::analytics::{Analytics, Experiment, Insight, ModelDay};
 
-/// Days that the table lists; the charts show all.
-pub(super) const DAYS_LISTED: usize = 60;
-
+/// A bar with its words; its length is out of 1000.
 #[derive(Debug, Serialize)]
-pub(super) struct Day {
-    date: String,
-    tasks: String,
-    iterations: String,
-    processing: String,
-    /// One for each model of the legend.
-    scores: Vec<String>,
+pub(in crate::dashboard) struct Bar {
+    label: String,
+    text: String,
+    length: i64,
+}
+
+/// What became of the pictures that a person judged.
+#[derive(Debug, Serialize)]
+pub(in crate::dashboard) struct Fates {
+    kept: String,
+    deleted: String,
+    share: String,
+    /// Length of the kept part, out of 1000.
+    length: i64,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Model {
-    name: String,
-    observed: bool,
-    active: String,
-    attempts: String,
-    scored: String,
-    mean: String,
-    pass_rate: String,
-    wins: String,
-    win_rate: String,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Verdict {
+pub(in crate::dashboard) struct Verdict {
     model: String,
+    page: String,
     versions: String,
     cycle: i64,
     status: String,
     label: String,
     improvement: String,
     means: Option<String>,
-    decided: String,
+    decided: Option<String>,
     sentence: String,
     evidence: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Finding {
+pub(in crate::dashboard) struct Finding {
     kind: String,
     model: String,
     description: String,
     change: String,
     confidence: String,
     tasks: i32,
-    examples: Vec<String>,
+    examples: Vec<(String, String)>,
     applied: bool,
     id: String,
     standing: String,
     record: String,
     cycle: i64,
+    page: String,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Versions {
-    model: String,
-    rows: Vec<Version>,
-}
-
-#[derive(Debug, Serialize)]
-struct Version {
-    number: i32,
-    active: bool,
-    parent: String,
-    score: String,
-    tested: String,
-    summary: String,
-    created: String,
-    by: String,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Change {
-    at: String,
-    model: String,
-    what: String,
-    status: String,
-    backup: String,
-    summary: String,
-    by: String,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Cost {
+pub(in crate::dashboard) struct Cost {
     month: String,
     spent: String,
     budget: Option<String>,
@@ -107,51 +74,123 @@ pub(super) struct Cost {
     bar: Option<i64>,
 }
 
-pub(super) fn days(it: &Analytics, models: &[&str]) -> Vec<Day> {
-    let score = |day: &TaskDay, model: &str| {
-        let found = it.model_days.iter().find(|point| point.day == day.day && point.model == model);
-        words::tenths(found.and_then(|point| point.mean_score))
-    };
-    it.task_days
-        .iter()
-        .rev()
-        .take(DAYS_LISTED)
-        .map(|day| Day {
-            date: words::day(day.day),
-            tasks: words::count(day.total),
-            iterations: words::tenths(day.mean_iterations),
-            processing: words::duration(day.mean_processing_seconds),
-            scores: models.iter().map(|model| score(day, model)).collect(),
-        })
-        .collect()
+/// Length out of 1000 of a share from 0 to 1.
+#[expect(clippy::cast_possible_truncation, reason = "a cast of f64 saturates, and it is capped")]
+fn length(share: f64) -> i64 {
+    ((share * 1000.0).round() as i64).clamp(0, 1000)
 }
 
-pub(super) fn models(it: &Analytics) -> Vec<Model> {
-    let active = |model: &str| {
-        it.versions
+pub(super) fn days(it: &Analytics, models: &[&str]) -> Table {
+    let mut table =
+        Table::new("days", "Tasks by the day on which they arrived, and each model's mean score.")
+            .short("day", "Day")
+            .number("tasks", "Tasks")
+            .number("completed", "Completed")
+            .number("iterations", "Iterations")
+            .number("seconds", "Time a task")
+            .number("kept", "Kept")
+            .number("deleted", "Deleted")
+            .column(
+                "mean_scores",
+                if models.is_empty() { "Mean scores".to_owned() } else { models.join(", ") },
+            );
+    for day in it.task_days.iter().rev() {
+        let found = |model: &&str| -> Option<&ModelDay> {
+            it.model_days.iter().find(|point| point.day == day.day && point.model == **model)
+        };
+        let means: Vec<String> = models
             .iter()
-            .filter(|known| known.model == model)
+            .map(|model| words::tenths(found(model).and_then(|point| point.mean_score)))
+            .collect();
+        let values: serde_json::Map<String, Value> = models
+            .iter()
+            .map(|model| {
+                let mean = found(model).and_then(|point| point.mean_score);
+                ((*model).to_owned(), Value::from(mean))
+            })
+            .collect();
+        table.row(vec![
+            Cell::of(words::day(day.day), day.day.to_string()),
+            Cell::count(day.total),
+            Cell::count(day.completed),
+            Cell::of(words::hundredths(day.mean_iterations), day.mean_iterations),
+            Cell::of(words::duration(day.mean_processing_seconds), day.mean_processing_seconds),
+            Cell::count(day.kept),
+            Cell::count(day.deleted),
+            Cell::of(means.join(", "), Value::Object(values)),
+        ]);
+    }
+    table
+}
+
+pub(super) fn models(workflow: &str, it: &Analytics) -> Table {
+    let caption = "How each model does. The win rate is of the tasks that have a winner.";
+    let mut table = Table::new("models", caption)
+        .short("model", "Model")
+        .number("active_version", "Active version")
+        .number("attempts", "Attempts")
+        .number("scored", "Scored")
+        .number("mean_score", "Mean score")
+        .number("pass_rate", "Pass rate")
+        .number("wins", "Wins")
+        .number("win_rate", "Win rate");
+    for model in &it.models {
+        let active = it
+            .versions
+            .iter()
+            .filter(|known| known.model == model.model)
             .flat_map(|known| &known.versions)
-            .find(|version| version.active)
-            .map_or_else(|| NOTHING.to_owned(), |version| version.version.to_string())
-    };
-    it.models
+            .find(|version| version.active);
+        let name = Cell::text(&model.model);
+        table.row(vec![
+            if model.observed {
+                name.note("observed only")
+            } else {
+                name.to(links::model(workflow, &model.model))
+            },
+            Cell::count_or_nothing(active.map(|version| i64::from(version.version))),
+            Cell::count(model.attempts),
+            Cell::count(model.scored),
+            Cell::tenths(model.mean_score),
+            Cell::percent(model.pass_rate),
+            Cell::count(model.wins),
+            Cell::percent(model.win_rate),
+        ]);
+    }
+    table
+}
+
+/// Who wins, the most frequent first.
+pub(super) fn wins(it: &Analytics) -> Vec<Bar> {
+    let mut winners: Vec<_> = it.models.iter().filter(|model| model.wins > 0).collect();
+    winners.sort_by_key(|model| std::cmp::Reverse(model.wins));
+    winners
         .iter()
-        .map(|model| Model {
-            name: model.model.clone(),
-            observed: model.observed,
-            active: active(&model.model),
-            attempts: words::count(model.attempts),
-            scored: words::count(model.scored),
-            mean: words::tenths(model.mean_score),
-            pass_rate: words::percent(model.pass_rate),
-            wins: words::count(model.wins),
-            win_rate: words::percent(model.win_rate),
+        .map(|model| Bar {
+            label: model.model.clone(),
+            text: format!("{} ({})", words::percent(model.win_rate), words::count(model.wins)),
+            length: length(model.win_rate.unwrap_or_default()),
         })
         .collect()
 }
 
-pub(super) fn verdict(verdict: &Experiment, it: &Analytics) -> Verdict {
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53, and it is a picture")]
+pub(super) fn fates(it: &Analytics) -> Option<Fates> {
+    let (kept, deleted) = (it.tasks.kept, it.tasks.deleted);
+    let judged = kept + deleted;
+    (judged > 0).then(|| {
+        let share = kept as f64 / judged as f64;
+        Fates {
+            kept: words::count(kept),
+            deleted: words::count(deleted),
+            share: words::percent(Some(share)),
+            length: length(share),
+        }
+    })
+}
+
+/// A verdict with its evidence folded under its sentence.
+pub(in crate::dashboard) fn verdict(workflow: &str, verdict: &Experiment, zone: Tz) -> Verdict {
     let mean = |sum: Option<i32>, count: Option<i32>| match (sum, count) {
         (Some(sum), Some(count)) if count > 0 => Some(format!(
             "{} ({sum} over {count})",
@@ -163,21 +202,20 @@ pub(super) fn verdict(verdict: &Experiment, it: &Analytics) -> Verdict {
     let new = mean(verdict.new_sum, verdict.new_count);
     Verdict {
         model: verdict.model.clone(),
+        page: links::cycle(workflow, verdict.cycle),
         versions: format!("version {} against {}", verdict.new_version, verdict.old_version),
         cycle: verdict.cycle,
         label: label(verdict),
         status: verdict.status.clone(),
         improvement: words::change(verdict.improvement),
         means: old.zip(new).map(|(old, new)| format!("old {old}, new {new}")),
-        decided: verdict
-            .decided_at
-            .map_or_else(|| NOTHING.to_owned(), |at| words::moment(at, it.time_zone)),
+        decided: verdict.decided_at.map(|at| words::moment(at, zone)),
         sentence: sentences(verdict),
         evidence: verdict.evidence.as_ref().map(evidence).unwrap_or_default(),
     }
 }
 
-fn label(verdict: &Experiment) -> String {
+pub(in crate::dashboard) fn label(verdict: &Experiment) -> String {
     match verdict.probation.as_deref() {
         Some("open") => "adopted, on watch".to_owned(),
         Some("kept") => "adopted, and kept".to_owned(),
@@ -199,7 +237,9 @@ fn evidence(stored: &Value) -> Vec<(&'static str, String)> {
         .unwrap_or_default()
 }
 
-pub(super) fn finding(insight: &Insight) -> Finding {
+/// An insight with the tasks that show it.
+pub(in crate::dashboard) fn finding(workflow: &str, insight: &Insight) -> Finding {
+    let task = |task: &String| (task.clone(), links::task(workflow, task, ""));
     Finding {
         kind: words::title(&insight.insight_type),
         model: if insight.model == "all" { "all models".to_owned() } else { insight.model.clone() },
@@ -207,12 +247,13 @@ pub(super) fn finding(insight: &Insight) -> Finding {
         change: insight.suggested_change.clone(),
         confidence: words::percent(Some(insight.confidence)),
         tasks: insight.tasks_analyzed,
-        examples: insight.example_task_ids.clone(),
+        examples: insight.example_task_ids.iter().map(task).collect(),
         applied: insight.applied,
         id: insight.id.clone(),
         standing: insight.standing.clone(),
         record: record(insight),
         cycle: insight.cycle,
+        page: links::cycle(workflow, insight.cycle),
     }
 }
 
@@ -232,80 +273,51 @@ fn record(insight: &Insight) -> String {
     [judged, tried, unsupported].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-pub(super) fn versions(it: &Analytics) -> Vec<Versions> {
-    it.versions
-        .iter()
-        .map(|known| Versions {
-            model: known.model.clone(),
-            rows: known
-                .versions
-                .iter()
-                .map(|version| Version {
-                    number: version.version,
-                    active: version.active,
-                    parent: version
-                        .parent_version
-                        .map_or_else(|| NOTHING.to_owned(), |it| it.to_string()),
-                    score: words::tenths(version.a_b_test_score),
-                    tested: version
-                        .tasks_tested
-                        .map_or_else(|| NOTHING.to_owned(), |it| it.to_string()),
-                    summary: version.summary.clone(),
-                    created: words::moment(version.created_at, it.time_zone),
-                    by: version.created_by.clone(),
-                })
-                .collect(),
-        })
-        .collect()
-}
-
-pub(super) fn change(change: &ConfigChange, it: &Analytics) -> Change {
-    let versions = match change.from_version {
-        Some(from) if from != change.to_version => {
-            format!("version {from} to {}", change.to_version)
-        }
-        _ => format!("version {}", change.to_version),
-    };
-    Change {
-        at: words::moment(change.finished_at.unwrap_or(change.intended_at), it.time_zone),
-        model: change.model.clone(),
-        what: format!("{}, {versions}", words::title(&change.kind)),
-        status: change.status.clone(),
-        backup: change.backup_path.clone().unwrap_or_else(|| change.backup_name.clone()),
-        summary: change.reason.clone().map_or_else(
-            || change.summary.clone(),
-            |reason| {
-                if change.summary.is_empty() {
-                    reason
-                } else {
-                    format!("{} ({reason})", change.summary)
-                }
-            },
-        ),
-        by: change.changed_by.clone(),
+/// Which version of each model serves.
+pub(super) fn active(workflow: &str, it: &Analytics) -> Table {
+    let mut table = Table::new("active", "The version that serves, by model.")
+        .short("model", "Model")
+        .number("version", "Version")
+        .number("versions", "Of")
+        .number("test_score", "Test score")
+        .short("made", "Made")
+        .long("summary", "What it changed");
+    for known in &it.versions {
+        let Some(version) = known.versions.iter().find(|version| version.active) else { continue };
+        table.row(vec![
+            Cell::text(&known.model).to(links::model(workflow, &known.model)),
+            Cell::count(i64::from(version.version)).to(links::version(
+                workflow,
+                &known.model,
+                version.version,
+            )),
+            Cell::count(i64::try_from(known.versions.len()).unwrap_or(i64::MAX)),
+            Cell::tenths(version.a_b_test_score),
+            Cell::of(
+                words::moment(version.created_at, it.time_zone),
+                version.created_at.to_rfc3339(),
+            )
+            .note(&version.created_by),
+            Cell::text(&version.summary),
+        ]);
     }
+    table
 }
 
 pub(super) fn cost(it: &Analytics) -> Cost {
     let cost = &it.cost;
-    let dollars = |amount: Decimal| format!("${:.2}", amount.round_dp(2));
     let share = cost
         .budget_usd
         .filter(|budget| *budget > Decimal::ZERO)
         .and_then(|budget| cost.spent_usd.checked_div(budget))
         .and_then(|share| share.to_f64());
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a cast of f64 saturates, and it is capped"
-    )]
-    let bar = share.map(|share| ((share * 1000.0) as i64).clamp(0, 1000));
     Cost {
         month: cost.month.format("%B %Y").to_string(),
-        spent: dollars(cost.spent_usd),
-        budget: cost.budget_usd.map(dollars),
-        estimated: (cost.estimated_usd > Decimal::ZERO).then(|| dollars(cost.estimated_usd)),
+        spent: words::dollars(cost.spent_usd),
+        budget: cost.budget_usd.map(words::dollars),
+        estimated: (cost.estimated_usd > Decimal::ZERO).then(|| words::dollars(cost.estimated_usd)),
         calls: words::count(cost.calls),
         share: share.map(|share| words::percent(Some(share))),
-        bar,
+        bar: share.map(length),
     }
 }

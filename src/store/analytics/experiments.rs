@@ -5,7 +5,6 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::EXPERIMENTS_MAX;
 use super::log::mean;
 use crate::store::StoreError;
 
@@ -20,7 +19,7 @@ pub enum Phase {
 }
 
 /// One arm of a running deck.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ArmCount {
     /// Slots of the deck.
     pub slots: i64,
@@ -32,6 +31,10 @@ pub struct ArmCount {
     pub sum: i64,
     /// The mean score.
     pub mean: Option<f64>,
+    /// The scores themselves, lowest first.
+    pub scores: Vec<i32>,
+    /// Slots dealt in the latest day that a task still holds.
+    pub dealt_lately: i64,
 }
 
 /// An experiment whose deck is being dealt.
@@ -49,6 +52,8 @@ pub struct RunningExperiment {
     pub new_version: i32,
     /// When the test was opened.
     pub opened_at: DateTime<Utc>,
+    /// When the deck that is being dealt was opened: the probation's, or the test's.
+    pub dealing_since: DateTime<Utc>,
     /// The old version's arm.
     pub old: ArmCount,
     /// The new version's arm.
@@ -73,6 +78,8 @@ pub struct Experiment {
     /// How its probation stands: `open`, `kept`, `regressed`, `superseded`, `retired` or `cancelled`;
     /// none where there was no probation.
     pub probation: Option<String>,
+    /// When its probation was opened.
+    pub probation_opened_at: Option<DateTime<Utc>>,
     /// How its probation ended, in one sentence.
     pub probation_sentence: Option<String>,
     /// The reason's code.
@@ -107,6 +114,8 @@ pub(super) struct SlotCount {
     dealt: i64,
     scored: i64,
     sum: i64,
+    scores: Vec<i32>,
+    dealt_lately: i64,
 }
 
 /// Counts the open cycle's decks.
@@ -114,6 +123,7 @@ pub(super) async fn slots(
     connection: &mut PgConnection,
     workflow_id: i64,
     cycle: i64,
+    now: DateTime<Utc>,
 ) -> Result<Vec<SlotCount>, StoreError> {
     let counts = sqlx::query_as!(
         SlotCount,
@@ -124,13 +134,16 @@ pub(super) async fn slots(
                count(*) AS "slots!",
                count(*) FILTER (WHERE s.state IN ('dealt', 'scored')) AS "dealt!",
                count(*) FILTER (WHERE s.state = 'scored') AS "scored!",
-               coalesce(sum(s.score), 0)::bigint AS "sum!"
+               coalesce(sum(s.score), 0)::bigint AS "sum!",
+               coalesce(array_agg(s.score ORDER BY s.score) FILTER (WHERE s.score IS NOT NULL), '{}') AS "scores!",
+               count(*) FILTER (WHERE s.dealt_at > $3::timestamptz - interval '1 day') AS "dealt_lately!"
         FROM deck_slots s
         WHERE s.workflow_id = $1 AND s.cycle = $2
         GROUP BY 1, 2, 3
         "#,
         workflow_id,
         cycle,
+        now,
     )
     .fetch_all(connection)
     .await?;
@@ -140,6 +153,8 @@ pub(super) async fn slots(
 pub(super) async fn all(
     connection: &mut PgConnection,
     workflow_id: i64,
+    cycle: Option<i64>,
+    limit: i64,
 ) -> Result<Vec<Experiment>, StoreError> {
     let experiments = sqlx::query_as!(
         Experiment,
@@ -147,19 +162,21 @@ pub(super) async fn all(
         SELECT e.cycle, e.model_name AS model, e.control_version AS old_version,
                e.candidate_version AS new_version, e.status,
                (p.status IS NOT DISTINCT FROM 'open') AS "on_watch!",
-               p.status AS "probation?", p.sentence AS "probation_sentence?",
+               p.status AS "probation?", p.opened_at AS "probation_opened_at?",
+               p.sentence AS "probation_sentence?",
                e.reason, e.opened_at, e.decided_at, e.improvement,
                e.control_sum AS old_sum, e.control_count AS old_count,
                e.candidate_sum AS new_sum, e.candidate_count AS new_count, e.sentence, e.evidence
         FROM experiments e
         LEFT JOIN probations p
           ON p.workflow_id = e.workflow_id AND p.cycle = e.cycle AND p.model_name = e.model_name
-        WHERE e.workflow_id = $1
+        WHERE e.workflow_id = $1 AND ($2::bigint IS NULL OR e.cycle = $2)
         ORDER BY e.cycle DESC, e.model_name
-        LIMIT $2
+        LIMIT $3
         "#,
         workflow_id,
-        EXPERIMENTS_MAX,
+        cycle,
+        limit,
     )
     .fetch_all(connection)
     .await?;
@@ -187,6 +204,10 @@ pub(super) fn sort(
                 old_version: experiment.old_version,
                 new_version: experiment.new_version,
                 opened_at: experiment.opened_at,
+                dealing_since: match phase {
+                    Phase::Test => experiment.opened_at,
+                    Phase::Watch => experiment.probation_opened_at.unwrap_or(experiment.opened_at),
+                },
                 old: arm(slots, &experiment.model, phase, false),
                 new: arm(slots, &experiment.model, phase, true),
                 model: experiment.model.clone(),
@@ -197,6 +218,14 @@ pub(super) fn sort(
         }
     }
     (running, past)
+}
+
+/// The counted scores of one arm, lowest first.
+pub(super) fn scores(slots: &[SlotCount], model: &str, watch: bool, candidate: bool) -> Vec<i32> {
+    let found = slots
+        .iter()
+        .find(|count| count.model == model && count.candidate == candidate && count.watch == watch);
+    found.map(|count| count.scores.clone()).unwrap_or_default()
 }
 
 fn arm(slots: &[SlotCount], model: &str, phase: Phase, candidate: bool) -> ArmCount {
@@ -213,5 +242,7 @@ fn arm(slots: &[SlotCount], model: &str, phase: Phase, candidate: bool) -> ArmCo
             scored: count.scored,
             sum: count.sum,
             mean: mean(count.sum, count.scored),
+            scores: count.scores.clone(),
+            dealt_lately: count.dealt_lately,
         })
 }

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::{AnalyticsQuery, CONFIG_CHANGES_MAX, INSIGHTS_MAX};
+use super::AnalyticsQuery;
 use crate::store::StoreError;
 use crate::store::insights::{self, InsightRow, Which};
 
@@ -27,8 +27,21 @@ pub struct OpenCycle {
     pub since: DateTime<Utc>,
     /// Completed tasks that no analysis has taken yet; counting stops at 10,000.
     pub waiting_tasks: i64,
+    /// Those of them that ended in the latest day, or since the state began where that is later.
+    pub waiting_lately: i64,
     /// Completed tasks that start an analysis.
     pub trigger_tasks: u32,
+    /// Every change of state that the cycle made, each once, in the order of their first times.
+    pub passed: Vec<Passed>,
+}
+
+/// A change of state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Passed {
+    /// The state left.
+    pub from: String,
+    /// The state entered.
+    pub to: String,
 }
 
 /// Why something stands still, and what to do about it.
@@ -134,6 +147,8 @@ pub struct ConfigChange {
     pub from_version: Option<i32>,
     /// The version after.
     pub to_version: i32,
+    /// The cycle that wanted it.
+    pub cycle: Option<i64>,
     /// `intended`, `done` or `dropped`.
     pub status: String,
     /// The backup's name.
@@ -185,7 +200,7 @@ pub struct Cost {
 pub(super) async fn open_cycle(
     connection: &mut PgConnection,
     workflow_id: i64,
-    trigger_tasks: u32,
+    query: &AnalyticsQuery,
 ) -> Result<Option<OpenCycle>, StoreError> {
     let row = sqlx::query!(
         r#"
@@ -195,24 +210,58 @@ pub(super) async fn open_cycle(
                     WHERE t.workflow_id = $1
                       AND t.analyzed_in_cycle IS NULL
                       AND t.ended_by IN ('completed', 'winner', 'error')
-                    LIMIT $2) AS waiting) AS "waiting_tasks!"
+                    LIMIT $2) AS waiting) AS "waiting_tasks!",
+               (SELECT count(*) FROM (
+                    SELECT FROM tasks t
+                    WHERE t.workflow_id = $1
+                      AND t.analyzed_in_cycle IS NULL
+                      AND t.ended_by IN ('completed', 'winner', 'error')
+                      AND t.ended_at > greatest(c.state_entered_at, $3::timestamptz - interval '1 day')
+                    LIMIT $2) AS waiting) AS "waiting_lately!"
         FROM cycles c
         WHERE c.workflow_id = $1
           AND c.state NOT IN ('applied', 'rejected', 'rolled_back', 'cancelled')
         "#,
         workflow_id,
         WAITING_COUNTED_MAX,
+        query.now,
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    Ok(row.map(|row| OpenCycle {
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(OpenCycle {
+        passed: passed(connection, workflow_id, row.number).await?,
         number: row.number,
         state: row.state,
         opened_at: row.opened_at,
         since: row.state_entered_at,
         waiting_tasks: row.waiting_tasks,
-        trigger_tasks,
+        waiting_lately: row.waiting_lately,
+        trigger_tasks: query.trigger_tasks,
     }))
+}
+
+/// Every change of state that a cycle made, each once.
+async fn passed(
+    connection: &mut PgConnection,
+    workflow_id: i64,
+    cycle: i64,
+) -> Result<Vec<Passed>, StoreError> {
+    let passed = sqlx::query_as!(
+        Passed,
+        r#"
+        SELECT from_state AS "from", to_state AS "to"
+        FROM cycle_transitions
+        WHERE workflow_id = $1 AND cycle = $2 AND from_state <> to_state
+        GROUP BY from_state, to_state
+        ORDER BY min(seq)
+        "#,
+        workflow_id,
+        cycle,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(passed)
 }
 
 pub(super) async fn holds(
@@ -240,8 +289,9 @@ pub(super) async fn holds(
 pub(super) async fn insights(
     connection: &mut PgConnection,
     workflow_id: i64,
+    which: Which<'_>,
 ) -> Result<Vec<Insight>, StoreError> {
-    let mut rows = insights::read(connection, workflow_id, Which::newest(INSIGHTS_MAX)).await?;
+    let mut rows = insights::read(connection, workflow_id, which).await?;
     rows.sort_by_key(|row| (std::cmp::Reverse(row.cycle), row.ordinal));
     Ok(rows.into_iter().map(Insight::from).collect())
 }
@@ -310,19 +360,22 @@ pub(super) async fn versions(
 pub(super) async fn config_changes(
     connection: &mut PgConnection,
     workflow_id: i64,
+    model: Option<&str>,
+    limit: i64,
 ) -> Result<Vec<ConfigChange>, StoreError> {
     let changes = sqlx::query_as!(
         ConfigChange,
         r#"
-        SELECT model_name AS model, kind, from_version, to_version, status, backup_name,
+        SELECT model_name AS model, kind, from_version, to_version, cycle, status, backup_name,
                backup_path, summary, changed_by, reason, intended_at, finished_at
         FROM config_changes
-        WHERE workflow_id = $1
+        WHERE workflow_id = $1 AND ($2::text IS NULL OR model_name = $2)
         ORDER BY id DESC
-        LIMIT $2
+        LIMIT $3
         "#,
         workflow_id,
-        CONFIG_CHANGES_MAX,
+        model,
+        limit,
     )
     .fetch_all(connection)
     .await?;

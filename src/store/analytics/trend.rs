@@ -11,8 +11,11 @@ use super::{ModelDay, TaskDay};
 /// The most days on each side of the comparison.
 pub const SPAN_DAYS_MAX: u64 = 30;
 
+/// The most steps into which each side is parted.
+const STEPS_A_SIDE_MAX: u64 = 8;
+
 /// Two stretches of days of the same length, side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Learning {
     /// The days before.
     pub before: Span,
@@ -26,8 +29,31 @@ pub struct Learning {
     pub processing_seconds: Measure,
     /// The leading model's share of the wins, 0 to 1; higher means that the choice is more consistent.
     pub selection: Measure,
+    /// Entropy of the winners in bits: 0 where one model wins always; lower means a steadier choice.
+    pub winner_entropy_bits: Measure,
     /// Kept of all pictures that a person judged, 0 to 1; higher is better.
     pub kept: Measure,
+    /// The same numbers in equal steps through both stretches, oldest first.
+    pub steps: Vec<Step>,
+}
+
+/// The numbers of a few days; none where nothing was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Step {
+    /// The first day.
+    pub from: NaiveDate,
+    /// The last day, itself included.
+    pub to: NaiveDate,
+    /// Mean score over all models.
+    pub score: Option<f64>,
+    /// Mean iterations of a task.
+    pub iterations: Option<f64>,
+    /// Mean seconds of a task.
+    pub processing_seconds: Option<f64>,
+    /// Entropy of the winners in bits.
+    pub winner_entropy_bits: Option<f64>,
+    /// Kept of all pictures that a person judged.
+    pub kept: Option<f64>,
 }
 
 /// A stretch of days, both ends included.
@@ -70,14 +96,35 @@ pub fn compare(tasks: &[TaskDay], models: &[ModelDay], today: NaiveDate) -> Opti
     Some(Learning {
         before: before.span,
         latest: latest.span,
-        score: measure(|side| mean(side.score_sum, side.scored)),
-        iterations: measure(|side| mean(side.iterations.0, side.iterations.1)),
-        processing_seconds: measure(|side| {
-            mean(side.processing_ms.0, side.processing_ms.1).map(|mean_ms| mean_ms / 1000.0)
-        }),
+        score: measure(Side::score),
+        iterations: measure(Side::iterations),
+        processing_seconds: measure(Side::processing_seconds),
         selection: measure(|side| mean(side.wins_leading, side.wins)),
-        kept: measure(|side| mean(side.kept, side.kept + side.deleted)),
+        winner_entropy_bits: measure(Side::winner_entropy_bits),
+        kept: measure(Side::kept),
+        steps: steps(tasks, models, before_from, length),
     })
+}
+
+/// Parts both sides into as many steps, so that no step lies on both and no day is left over.
+fn steps(tasks: &[TaskDay], models: &[ModelDay], first: NaiveDate, length: u64) -> Vec<Step> {
+    let a_side = STEPS_A_SIDE_MAX.min(length);
+    let day = |step: u64| first.checked_add_days(Days::new(step * length / a_side));
+    (0..a_side * 2)
+        .filter_map(|step| {
+            let (from, to) = (day(step)?, day(step + 1)?.pred_opt()?);
+            let side = Side::of(tasks, models, from, to);
+            Some(Step {
+                from,
+                to,
+                score: side.score(),
+                iterations: side.iterations(),
+                processing_seconds: side.processing_seconds(),
+                winner_entropy_bits: side.winner_entropy_bits(),
+                kept: side.kept(),
+            })
+        })
+        .collect()
 }
 
 /// One side's sums; pairs are a sum and its count.
@@ -90,6 +137,7 @@ struct Side {
     processing_ms: (i64, i64),
     wins: i64,
     wins_leading: i64,
+    winner_entropy_bits: Option<f64>,
     kept: i64,
     deleted: i64,
 }
@@ -116,11 +164,39 @@ impl Side {
                 task_sum(|day| day.processing_tasks),
             ),
             wins: model_sum(|day| day.wins),
+            winner_entropy_bits: entropy_bits(&wins_by_model),
             wins_leading: wins_by_model.values().copied().max().unwrap_or(0),
             kept: task_sum(|day| day.kept),
             deleted: task_sum(|day| day.deleted),
         }
     }
+
+    fn score(&self) -> Option<f64> {
+        mean(self.score_sum, self.scored)
+    }
+
+    fn iterations(&self) -> Option<f64> {
+        mean(self.iterations.0, self.iterations.1)
+    }
+
+    fn processing_seconds(&self) -> Option<f64> {
+        mean(self.processing_ms.0, self.processing_ms.1).map(|mean_ms| mean_ms / 1000.0)
+    }
+
+    const fn winner_entropy_bits(&self) -> Option<f64> {
+        self.winner_entropy_bits
+    }
+
+    fn kept(&self) -> Option<f64> {
+        mean(self.kept, self.kept + self.deleted)
+    }
+}
+
+/// Shannon's entropy of who wins; none where nobody did.
+fn entropy_bits(wins_by_model: &BTreeMap<&str, i64>) -> Option<f64> {
+    let all: i64 = wins_by_model.values().sum();
+    let shares = wins_by_model.values().filter_map(|&wins| mean(wins, all)).filter(|s| *s > 0.0);
+    (all > 0).then(|| shares.map(|share| -share * share.log2()).fold(0.0, |sum, bits| sum + bits))
 }
 
 #[cfg(test)]
@@ -183,6 +259,11 @@ mod tests {
         assert_eq!(learning.selection, Measure { before: Some(0.5), latest: Some(1.0) });
         assert_eq!(learning.processing_seconds, Measure { before: Some(1.5), latest: Some(1.5) });
         assert_eq!(learning.kept, Measure { before: None, latest: None });
+        let entropy = Measure { before: Some(1.0), latest: Some(0.0) };
+        assert_eq!(learning.winner_entropy_bits, entropy, "two models share, then one wins alone");
+        let steps: Vec<_> = learning.steps.iter().map(|step| (step.from, step.score)).collect();
+        let expected = [(1, None), (2, Some(6.0)), (3, None), (4, Some(9.0))];
+        assert_eq!(steps, expected.map(|(number, score)| (day(number), score)));
     }
 
     #[test]

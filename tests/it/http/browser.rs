@@ -16,17 +16,22 @@ fn cookie(answer: &Answer, name: &str) -> String {
     found.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).next().expect(name)
 }
 
-async fn form(site: &Site, path: &str, cookies: &str, body: String) -> Answer {
+pub(super) async fn form(site: &Site, path: &str, cookies: &str, body: String) -> Answer {
     let request = request("POST", path)
         .header(header::COOKIE, cookies)
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
     site.send(request.body(Body::from(body)).expect("a request")).await
 }
 
-async fn look(site: &Site, path: &str, cookies: &str) -> Answer {
+pub(super) async fn look(site: &Site, path: &str, cookies: &str) -> Answer {
     let request =
         request("GET", path).header(header::COOKIE, cookies).header(header::ACCEPT, "text/html");
     site.send(request.body(Body::empty()).expect("a request")).await
+}
+
+/// The cookie of a browser that has signed in with that key.
+pub(super) async fn signed_in(site: &Site, key: &str) -> String {
+    format!("mathesis_session={}", cookie(&sign_in(site, key).await, "mathesis_session"))
 }
 
 async fn sign_in(site: &Site, key: &str) -> Answer {

@@ -1,0 +1,399 @@
+//! The pages beside the first one.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use chrono::{DateTime, Days, NaiveDate, Utc};
+use chrono_tz::Tz;
+use serde::Deserialize;
+
+use super::answer::{As, answer, viewer};
+use super::day;
+use crate::dashboard::page::Page;
+use crate::dashboard::pages::{self, Place, model as of_model};
+use crate::http::App;
+use crate::http::auth::Caller;
+use crate::http::error::Problem;
+use crate::http::path::{PathOf, QueryOf, check_model};
+use crate::research::version_diff;
+use crate::runtime::{Workflow, cycle_status};
+use crate::store::analytics::pages::{self as stored, TaskQuery};
+use crate::store::{claude_calls, cycles as stored_cycles, effects, task_log, versions};
+
+/// Rows of a list: cycles, verdicts, insights, changes.
+const ROWS_MAX: i64 = 200;
+const TASK_CHARS_MAX: usize = 400;
+
+/// Which of a page's tables is wanted as a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    #[serde(default)]
+    table: String,
+    #[serde(default)]
+    r#as: String,
+}
+
+impl Files {
+    fn wanted(&self) -> Result<As, Problem> {
+        As::of(&self.table, &self.r#as)
+    }
+}
+
+/// What a model's page compares or puts back, beside its tables.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compare {
+    from: Option<i32>,
+    to: Option<i32>,
+    rollback: Option<i32>,
+    #[serde(default)]
+    table: String,
+    #[serde(default)]
+    r#as: String,
+}
+
+/// Which tasks are listed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    #[serde(default)]
+    task: String,
+    #[serde(default)]
+    from: String,
+    #[serde(default)]
+    to: String,
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    category: String,
+    #[serde(default)]
+    after: String,
+    #[serde(default)]
+    table: String,
+    #[serde(default)]
+    r#as: String,
+}
+
+/// Which run of a task.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    run: Option<String>,
+    #[serde(default)]
+    table: String,
+    #[serde(default)]
+    r#as: String,
+}
+
+fn place(workflow: &Workflow) -> Place<'_> {
+    Place { workflow: workflow.name(), zone: workflow.definition.timezone }
+}
+
+fn show(
+    page: &Page,
+    caller: &Caller,
+    headers: &HeaderMap,
+    wanted: As,
+) -> Result<Response, Problem> {
+    answer(page, &viewer(caller), headers, wanted)
+}
+
+/// `GET /analytics/{workflow}/cycles`
+///
+/// # Errors
+/// A problem when the workflow is unknown or the database is away.
+pub async fn cycles(
+    State(app): State<App>,
+    PathOf(name): PathOf<String>,
+    QueryOf(files): QueryOf<Files>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let rows =
+        stored_cycles::list(app.engine.store.reads(), workflow.workflow_id, ROWS_MAX).await?;
+    show(&pages::cycles::page(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+}
+
+/// `GET /analytics/{workflow}/cycles/{n}`
+///
+/// # Errors
+/// A problem when there is no such cycle or the database is away.
+pub async fn cycle(
+    State(app): State<App>,
+    PathOf((name, number)): PathOf<(String, i64)>,
+    QueryOf(files): QueryOf<Files>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let status = cycle_status(&app.engine, &workflow, Some(number)).await?;
+    let status = status.ok_or_else(|| Problem::unknown_cycle(number))?;
+    // The status is as of now, so the rest is read beside it and not from a replica.
+    let (pool, id) = (app.engine.store.pool(), workflow.workflow_id);
+    let mut changes = stored::config_changes(pool, id, None, ROWS_MAX).await?;
+    changes.retain(|change| change.cycle == Some(number));
+    let facts = pages::cycle::Facts {
+        status,
+        transitions: stored_cycles::history(pool, id, number).await?,
+        effects: effects::list(pool, id, number).await?,
+        calls: claude_calls::of_cycle(pool, id, number).await?,
+        experiments: stored::experiments_of_cycle(pool, id, number, app.engine.now()).await?,
+        insights: stored::insights(pool, id, Some(number), ROWS_MAX).await?,
+        changes,
+        score_max: workflow.definition.score_max,
+    };
+    show(&pages::cycle::page(place(&workflow), &facts), &caller, &headers, files.wanted()?)
+}
+
+/// `GET /analytics/{workflow}/verdicts`
+///
+/// # Errors
+/// A problem when the workflow is unknown or the database is away.
+pub async fn verdicts(
+    State(app): State<App>,
+    PathOf(name): PathOf<String>,
+    QueryOf(files): QueryOf<Files>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let rows = stored::verdicts(app.engine.store.reads(), workflow.workflow_id, ROWS_MAX).await?;
+    show(&pages::verdicts::page(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+}
+
+/// `GET /analytics/{workflow}/insights`
+///
+/// # Errors
+/// A problem when the workflow is unknown or the database is away.
+pub async fn insights(
+    State(app): State<App>,
+    PathOf(name): PathOf<String>,
+    QueryOf(files): QueryOf<Files>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let pool = app.engine.store.reads();
+    let rows = stored::insights(pool, workflow.workflow_id, None, ROWS_MAX).await?;
+    show(&pages::insights::page(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+}
+
+/// `GET /analytics/{workflow}/changes`
+///
+/// # Errors
+/// A problem when the workflow is unknown or the database is away.
+pub async fn changes(
+    State(app): State<App>,
+    PathOf(name): PathOf<String>,
+    QueryOf(files): QueryOf<Files>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let pool = app.engine.store.reads();
+    let rows = stored::config_changes(pool, workflow.workflow_id, None, ROWS_MAX).await?;
+    show(&pages::changes::page(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+}
+
+/// `GET /analytics/{workflow}/tasks`
+///
+/// # Errors
+/// A problem when the query cannot be read, the workflow is unknown, or the database is away.
+pub async fn tasks(
+    State(app): State<App>,
+    PathOf(name): PathOf<String>,
+    QueryOf(wanted): QueryOf<Wanted>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let zone = workflow.definition.timezone;
+    let until = day("to", &wanted.to)?.and_then(|to| to.checked_add_days(Days::new(1)));
+    let query = TaskQuery {
+        from: day("from", &wanted.from)?.map(|from| midnight(from, zone)),
+        until: until.map(|until| midnight(until, zone)),
+        winner_model: text("model", &wanted.model)?,
+        category: text("category", &wanted.category)?,
+        task_id: text("task", &wanted.task)?,
+        after: cursor(&wanted.after)?,
+    };
+    let rows = stored::tasks(app.engine.store.reads(), workflow.workflow_id, &query).await?;
+    let kept = [
+        ("task", &wanted.task),
+        ("from", &wanted.from),
+        ("to", &wanted.to),
+        ("model", &wanted.model),
+        ("category", &wanted.category),
+    ];
+    let kept = crate::dashboard::links::query(&kept.map(|(name, value)| (name, value.as_str())));
+    let page = pages::tasks::page(place(&workflow), &rows, &wanted.task, &kept);
+    show(&page, &caller, &headers, As::of(&wanted.table, &wanted.r#as)?)
+}
+
+/// `GET /analytics/{workflow}/tasks/{task}`: the run that is named, else the latest.
+///
+/// # Errors
+/// A problem when there is no such run or the database is away.
+pub async fn task(
+    State(app): State<App>,
+    PathOf((name, task)): PathOf<(String, String)>,
+    QueryOf(run): QueryOf<Run>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let (pool, id) = (app.engine.store.reads(), workflow.workflow_id);
+    let unknown = || {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown_task",
+            format!(
+                "no run of such a task is on record for {}; retention may have removed it",
+                workflow.name()
+            ),
+        )
+    };
+    let wanted = text("task", &task)?.ok_or_else(unknown)?;
+    let query = TaskQuery { task_id: Some(wanted), ..TaskQuery::default() };
+    let runs = stored::tasks(pool, id, &query).await?;
+    let named = run.run.as_deref().or_else(|| Some(runs.first()?.run_id.as_str()));
+    let found = match named {
+        Some(named) if !named.contains('\0') => task_log::load_task(pool, id, &task, named).await?,
+        _ => None,
+    };
+    let page = pages::task::page(place(&workflow), &found.ok_or_else(unknown)?, &runs);
+    show(&page, &caller, &headers, As::of(&run.table, &run.r#as)?)
+}
+
+/// `GET /analytics/{workflow}/models/{model}`
+///
+/// # Errors
+/// A problem when there is no such model or version, or the database is away.
+pub async fn model(
+    State(app): State<App>,
+    PathOf((name, model)): PathOf<(String, String)>,
+    QueryOf(compare): QueryOf<Compare>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    check_model(&workflow, &model)?;
+    let (pool, id) = (app.engine.store.pool(), workflow.workflow_id);
+    let versions = versions::list(pool, id, &model).await?;
+    let active = versions.iter().find(|version| version.is_active).map(|version| version.version);
+    let diff = match (compare.from, compare.to) {
+        (Some(from), Some(to)) => Some(diff(&app, &workflow, &model, from, to).await?),
+        _ => None,
+    };
+    let rollback = match (active, compare.rollback) {
+        (Some(active), Some(to)) if active != to => {
+            Some(self::diff(&app, &workflow, &model, active, to).await?)
+        }
+        _ => None,
+    };
+    let changes = stored::config_changes(pool, id, Some(&model), ROWS_MAX).await?;
+    let facts = of_model::Facts { model, versions, diff, rollback, changes };
+    let wanted = As::of(&compare.table, &compare.r#as)?;
+    show(&of_model::page(place(&workflow), &facts), &caller, &headers, wanted)
+}
+
+async fn diff(
+    app: &App,
+    workflow: &Workflow,
+    model: &str,
+    from: i32,
+    to: i32,
+) -> Result<of_model::Diff, Problem> {
+    let find = async |number| {
+        let found = app.assigner.version(workflow.workflow_id, model, number).await?;
+        found.ok_or_else(|| Problem::unknown_version(model, number))
+    };
+    let (old, new) = (find(from).await?, find(to).await?);
+    Ok(of_model::Diff { from, to, diff: version_diff(&old.texts(), &new.texts(), from, to) })
+}
+
+/// `GET /analytics/{workflow}/models/{model}/versions/{n}`
+///
+/// # Errors
+/// A problem when there is no such version or the database is away.
+pub async fn version(
+    State(app): State<App>,
+    PathOf((name, model, number)): PathOf<(String, String, i32)>,
+    QueryOf(files): QueryOf<Files>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    check_model(&workflow, &model)?;
+    let (pool, id) = (app.engine.store.pool(), workflow.workflow_id);
+    let found = versions::find(pool, id, &model, number).await?;
+    let found = found.ok_or_else(|| Problem::unknown_version(&model, number))?;
+    let active = found.is_active;
+    show(
+        &pages::version::page(place(&workflow), &found, active),
+        &caller,
+        &headers,
+        files.wanted()?,
+    )
+}
+
+/// The first instant of a day. Where clocks skip midnight, the first that there is.
+fn midnight(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
+    let local = day.and_time(chrono::NaiveTime::MIN);
+    let instant = (0..24).find_map(|hour| {
+        (local + chrono::Duration::hours(hour)).and_local_timezone(zone).earliest()
+    });
+    instant.map_or_else(|| local.and_utc(), |instant| instant.with_timezone(&Utc))
+}
+
+/// A text of the query, none where it is empty.
+fn text(field: &str, value: &str) -> Result<Option<String>, Problem> {
+    if value.contains('\0') || value.chars().count() > TASK_CHARS_MAX {
+        return Err(invalid(format!(
+            "`{field}` holds at most {TASK_CHARS_MAX} characters and no NUL"
+        )));
+    }
+    Ok((!value.is_empty()).then(|| value.to_owned()))
+}
+
+/// A place in the list of tasks: microseconds and a row.
+fn cursor(text: &str) -> Result<Option<(DateTime<Utc>, i64)>, Problem> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let place = text.rsplit_once('-').and_then(|(at, id)| {
+        Some((DateTime::from_timestamp_micros(at.parse().ok()?)?, id.parse().ok()?))
+    });
+    let unusable = || invalid("`after` is what the link to older tasks says".to_owned());
+    place.map(Some).ok_or_else(unusable)
+}
+
+fn invalid(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_of_its_zone_or_after_it() {
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let athens = midnight(day("2026-11-10"), Tz::Europe__Athens);
+        assert_eq!(athens.to_rfc3339(), "2026-11-09T22:00:00+00:00");
+        let skipped = midnight(day("2018-11-04"), Tz::America__Sao_Paulo);
+        assert_eq!(skipped.to_rfc3339(), "2018-11-04T03:00:00+00:00");
+    }
+
+    #[test]
+    fn a_place_in_the_list_reads_back() {
+        let place = cursor("1700000000000001-42").unwrap().unwrap();
+        assert_eq!((place.0.timestamp_micros(), place.1), (1_700_000_000_000_001, 42));
+        for wrong in ["1", "a-b", "99999999999999999999-1", "--"] {
+            assert!(cursor(wrong).is_err(), "{wrong}");
+        }
+    }
+}
