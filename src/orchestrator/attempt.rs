@@ -12,15 +12,14 @@ use super::enhance::{self, Earlier};
 use super::journal::Halt;
 use super::pictures::{self, Picture};
 use super::record::{
-    Assigned, AttemptFailure, EnhancedPrompt, Generated, JudgedPicture, Original, Recorded, Stage,
-    Submitted,
+    AttemptFailure, EnhancedPrompt, Generated, JudgedPicture, Original, Recorded, Stage, Submitted,
 };
 use super::run::Run;
 use super::select::{Attempt, AttemptEnd, Picture as Judged};
 use super::service::{Next, ServiceError};
 use super::{events, validate};
 use crate::store::pipeline::calls::{self, CallEnd, CallIntent, CallStatus};
-use crate::task_log::Fault;
+use crate::task_log::{Fault, TaskEvent};
 
 /// What one model is to do in one round.
 pub(super) struct Trial<'t> {
@@ -30,8 +29,10 @@ pub(super) struct Trial<'t> {
     pub place: usize,
     /// How it is reached.
     pub model: &'t ModelKeys,
-    /// The version that it was assigned.
-    pub assigned: &'t Assigned,
+    /// The version that it is tried under.
+    pub version: i32,
+    /// The same, where the task is done under two: the attempt's events and steps name it.
+    pub leg: Option<i32>,
     /// The original.
     pub original: &'t Original,
     /// What the person asked for.
@@ -44,7 +45,10 @@ pub(super) struct Trial<'t> {
 
 impl Trial<'_> {
     fn step(&self, name: &str) -> String {
-        format!("{}/{}/{name}", self.iteration, self.model.name)
+        match self.leg {
+            None => format!("{}/{}/{name}", self.iteration, self.model.name),
+            Some(version) => format!("{}/{}/v{version}/{name}", self.iteration, self.model.name),
+        }
     }
 
     /// Tries, and tells the task log how it ended.
@@ -93,12 +97,21 @@ impl Trial<'_> {
             "an attempt failed; the run goes on"
         );
         let event = events::attempt_failed(self.run.job, name, self.iteration, &failed);
-        self.run.log(event).await?;
+        self.tell(event).await?;
         Ok(self.ended(AttemptEnd::Failed(failed.value)))
     }
 
     const fn ended(&self, end: AttemptEnd) -> Attempt {
-        Attempt { model: self.place, iteration: self.iteration, end }
+        Attempt { model: self.place, leg: self.leg, iteration: self.iteration, end }
+    }
+
+    /// Tells the task log of this attempt, and of this leg where there are two.
+    async fn tell(&self, event: TaskEvent) -> Result<(), Halt> {
+        let event = match self.leg {
+            Some(version) => event.with_leg(version),
+            None => event,
+        };
+        self.run.log(event).await
     }
 
     /// The stage that the attempt has reached by the journal.
@@ -125,13 +138,13 @@ impl Trial<'_> {
     async fn tell_enhanced(&self, enhanced: &Recorded<EnhancedPrompt>) -> Result<(), Halt> {
         let (job, name) = (self.run.job, &self.model.name);
         let (iteration, request) = (self.iteration, self.request);
-        let event = events::enhanced(job, name, iteration, self.assigned, request, enhanced);
-        self.run.log(event).await
+        let event = events::enhanced(job, name, iteration, self.version, request, enhanced);
+        self.tell(event).await
     }
 
     async fn tell_generated(&self, generated: &Recorded<Generated>) -> Result<(), Halt> {
         let name = &self.model.name;
-        self.run.log(events::generated(self.run.job, name, self.iteration, generated)).await
+        self.tell(events::generated(self.run.job, name, self.iteration, generated)).await
     }
 
     async fn try_it(&self) -> Result<Judged, AttemptHalt> {
@@ -149,14 +162,14 @@ impl Trial<'_> {
         let judged =
             journal.once(&self.step("validate"), self.validate(prompt, &generated.value)).await?;
         let event = events::validated(self.run.job, &self.model.name, self.iteration, &judged);
-        self.run.log(event).await?;
+        self.tell(event).await?;
         Ok(Judged { prompt: prompt.clone(), url: generated.value.url, judged: judged.value })
     }
 
     async fn enhance(&self) -> Result<EnhancedPrompt, AttemptHalt> {
         let pipeline = self.run.pipeline;
         let keys = &pipeline.definition.keys.claude;
-        let texts = self.run.texts(&self.model.name, self.assigned.version).await?;
+        let texts = self.run.texts(&self.model.name, self.version).await?;
         let picture = self.run.original_for_claude().await?;
         let ask = enhance::Ask {
             model: &self.model.name,

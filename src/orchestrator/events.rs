@@ -8,8 +8,8 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
 use super::record::{
-    Assigned, AttemptFailure, ClaudeFacts, EnhancedPrompt, Generated, JudgedPicture, ReadTask,
-    Recorded, RunFailure,
+    AttemptFailure, ClaudeFacts, EnhancedPrompt, Generated, JudgedPicture, ReadTask, Recorded,
+    RunFailure,
 };
 use crate::store::pipeline::ClaimedJob;
 use crate::task_log::{
@@ -63,13 +63,13 @@ pub fn started(job: &ClaimedJob, task: &Recorded<ReadTask>) -> TaskEvent {
     of_run(job, EventBody::TaskStarted(body), task.begun_at)
 }
 
-/// A model's prompt was enhanced, under the version that it was assigned.
+/// A model's prompt was enhanced, under a version that it was assigned.
 #[must_use]
 pub fn enhanced(
     job: &ClaimedJob,
     model: &str,
     iteration: i32,
-    assigned: &Assigned,
+    version: i32,
     request: &str,
     enhanced: &Recorded<EnhancedPrompt>,
 ) -> TaskEvent {
@@ -81,7 +81,7 @@ pub fn enhanced(
     };
     let mut event = of_run(job, EventBody::Enhancement(body), enhanced.ended_at)
         .of_attempt(model, iteration)
-        .with_version(assigned.version);
+        .with_version(version);
     event.metadata = claude_metadata("claude_enhancement", &value.claude);
     event.metadata.insert("rationale".to_owned(), value.rationale.as_str().into());
     event
@@ -149,17 +149,29 @@ pub fn attempt_failed(
     of_run(job, EventBody::Error(body), failed.ended_at).of_attempt(model, iteration)
 }
 
+/// Who won.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Won<'w> {
+    /// The model.
+    pub model: &'w str,
+    /// Its score.
+    pub score: u16,
+    /// The version, where its task was done under two.
+    pub leg: Option<i32>,
+}
+
 /// The winner, or that there is none.
 #[must_use]
 pub fn winner(
     job: &ClaimedJob,
-    won: Option<(&str, u16)>,
+    won: Option<Won<'_>>,
     iterations: i32,
     at: DateTime<Utc>,
 ) -> TaskEvent {
     let body = Winner {
-        winner: won.map(|(model, _)| model.to_owned()),
-        score: won.map(|(_, score)| score),
+        winner: won.map(|won| won.model.to_owned()),
+        score: won.map(|won| won.score),
+        leg: won.and_then(|won| won.leg),
         total_iterations: iterations,
     };
     of_run(job, EventBody::Winner(body), at)

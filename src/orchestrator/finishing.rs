@@ -1,10 +1,12 @@
 //! The last steps of a run: the picture goes back to its task, people are told, and so is the task log.
 
+use std::collections::BTreeMap;
+
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use super::comments::{FailedWords, NoWinnerWords, ScoreWords, WinnerWords, names_run};
-use super::events;
+use super::events::{self, Won};
 use super::journal::{Halt, Wait};
 use super::reading::{deleted, ending, own_title, status_refused};
 use super::record::{ReadTask, Recorded, RunFailure, Uploaded};
@@ -50,8 +52,10 @@ impl Run<'_> {
         let text = text.map_err(|error| Halt::fail("comment_template", error.to_string()))?;
         self.tell_people(&text, &self.pipeline.definition.keys.clickup.done_status).await?;
         let score = picture.judged.score;
-        self.close(subject, Some((&model, score)), won.iteration).await?;
-        let words = format!("{model} won with {score} in round {}", won.iteration);
+        let winner = Won { model: &model, score, leg: won.leg };
+        self.close(subject, Some(winner), won.iteration).await?;
+        let under = won.leg.map_or_else(String::new, |version| format!(" under version {version}"));
+        let words = format!("{model} won{under} with {score} in round {}", won.iteration);
         Ok(Finish { ended: Ended::Winner { title: uploaded.title }, words })
     }
 
@@ -94,10 +98,15 @@ impl Run<'_> {
     }
 
     fn failed_in(&self, attempts: &[Attempt], iteration: i32) -> Vec<String> {
-        let failed = attempts.iter().filter(|attempt| {
-            attempt.iteration == iteration && matches!(attempt.end, AttemptEnd::Failed(_))
-        });
-        failed.map(|attempt| self.model_name(attempt.model)).collect()
+        let of_round = attempts.iter().filter(|attempt| attempt.iteration == iteration);
+        // A model of a pair has two attempts, and has failed only with both.
+        let mut all_failed: BTreeMap<usize, bool> = BTreeMap::new();
+        for attempt in of_round {
+            *all_failed.entry(attempt.model).or_insert(true) &=
+                matches!(attempt.end, AttemptEnd::Failed(_));
+        }
+        let failed = all_failed.into_iter().filter(|(_, failed)| *failed);
+        failed.map(|(model, _)| self.model_name(model)).collect()
     }
 
     /// Uploads are not idempotent, so the task is looked at first, always.
@@ -150,7 +159,7 @@ impl Run<'_> {
     async fn close(
         &self,
         subject: &Subject,
-        won: Option<(&str, u16)>,
+        won: Option<Won<'_>>,
         iterations: i32,
     ) -> Result<(), Halt> {
         let closed = self.journal.once("closed", self.cost()).await?;

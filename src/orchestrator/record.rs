@@ -57,6 +57,9 @@ pub struct Assigned {
     pub content_hash: String,
     /// `control` or `candidate`, in a test.
     pub arm: Option<String>,
+    /// The second version of a paired task, which is done under both.
+    #[serde(default)]
+    pub pair: Option<i32>,
 }
 
 /// What Claude was asked and paid in one step.

@@ -16,7 +16,9 @@ use super::journal::{Halt, Journal, Wait};
 use super::pictures::{self, Picture};
 use super::pipeline::Pipeline;
 use super::record::{Assigned, AttemptFailure, Original, ReadTask, Recorded, RunFailure};
-use super::select::{After, Attempt, AttemptEnd, after_round, best_failure, earlier_prompt};
+use super::select::{
+    After, Attempt, AttemptEnd, Leg, after_round, best_failure, earlier_prompt, legs_to_try,
+};
 use super::service::ServiceError;
 use super::{events, reading};
 use crate::runtime::AssignError;
@@ -145,6 +147,7 @@ impl<'r> Run<'r> {
                 version: told.version,
                 content_hash: told.content_hash,
                 arm: told.arm.map(|arm| arm.as_str().to_owned()),
+                pair: told.pair,
             }),
             Err(AssignError::Store(error)) => Err(error.into()),
             Err(error) => Err(Halt::fail("no_version", error.to_string())),
@@ -177,19 +180,22 @@ impl<'r> Run<'r> {
                 // The load refuses a definition in which this could be.
                 return Err(Halt::fail("no_such_model", format!("{name} has no [[models]] block")));
             };
-            let prompt = earlier_prompt(before, place).map(str::to_owned);
-            let earlier =
-                issues.clone().zip(prompt).map(|(issues, prompt)| Earlier { prompt, issues });
-            trials.push(Trial {
-                run: self,
-                place,
-                model,
-                assigned,
-                original: &subject.original,
-                request: &subject.task.value.text,
-                iteration,
-                earlier,
-            });
+            for Leg { version, leg } in legs_to_try(before, place, assigned) {
+                let prompt = earlier_prompt(before, place, leg).map(str::to_owned);
+                let earlier =
+                    issues.clone().zip(prompt).map(|(issues, prompt)| Earlier { prompt, issues });
+                trials.push(Trial {
+                    run: self,
+                    place,
+                    model,
+                    version,
+                    leg,
+                    original: &subject.original,
+                    request: &subject.task.value.text,
+                    iteration,
+                    earlier,
+                });
+            }
         }
         // One that fails or waits never stops another: each is followed to its own end.
         let ends = join_all(trials.iter().map(Trial::go)).await;

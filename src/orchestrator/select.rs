@@ -1,12 +1,13 @@
 //! What follows from what happened: the decisions of a run, pure.
 //!
-//! The best score that passed wins, and of equal ones the model that stands first in the workflow. When nothing passed,
-//! what was wrong with the best failure goes into the next round. A failed attempt decides nothing.
+//! The best score that passed wins, and of equal ones the model that stands first in the workflow, of a pair the older
+//! version. When nothing passed, what was wrong with the best failure goes into the next round. A failed attempt decides
+//! nothing.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::record::{AttemptFailure, JudgedPicture};
+use super::record::{Assigned, AttemptFailure, JudgedPicture};
 use super::service::Next;
 use crate::task_log::Fault;
 
@@ -15,6 +16,8 @@ use crate::task_log::Fault;
 pub struct Attempt {
     /// The model, by its place in the workflow.
     pub model: usize,
+    /// The version that it was tried under, where its task is done under two.
+    pub leg: Option<i32>,
     /// The round, from 1.
     pub iteration: i32,
     /// How it ended.
@@ -61,11 +64,11 @@ fn judged(attempt: &Attempt) -> Option<&Picture> {
     }
 }
 
-/// The best of some attempts by score; of equal ones the model that stands first.
+/// The best of some attempts by score; of equal ones the model that stands first, and of a pair the older version.
 fn best<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> Option<&'a Attempt> {
     attempts
         .filter_map(|attempt| Some((judged(attempt)?.judged.score, attempt)))
-        .max_by_key(|(score, attempt)| (*score, Reverse(attempt.model)))
+        .max_by_key(|(score, attempt)| (*score, Reverse((attempt.model, attempt.leg))))
         .map(|(_, attempt)| attempt)
 }
 
@@ -97,10 +100,35 @@ pub fn best_failure(attempts: &[Attempt]) -> Option<&Picture> {
     best(attempts.iter().filter(|attempt| attempt.iteration == latest)).and_then(judged)
 }
 
-/// The prompt that a model refines: its own last one, else the one of the best failure.
+/// A version that a model is tried under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg {
+    /// Its number.
+    pub version: i32,
+    /// The same where the task is done under two versions, else none.
+    pub leg: Option<i32>,
+}
+
+/// Under which versions a model is tried in the next round: under both of a pair in the first, whose scores are what
+/// the test goes by, and after it only under the one that did better, since each picture costs money.
 #[must_use]
-pub fn earlier_prompt(attempts: &[Attempt], model: usize) -> Option<&str> {
-    let own = attempts.iter().filter(|attempt| attempt.model == model);
+pub fn legs_to_try(before: &[Attempt], model: usize, assigned: &Assigned) -> Vec<Leg> {
+    let Some(pair) = assigned.pair else {
+        return vec![Leg { version: assigned.version, leg: None }];
+    };
+    let leg = |version| Leg { version, leg: Some(version) };
+    if before.is_empty() {
+        return vec![leg(assigned.version), leg(pair)];
+    }
+    let own = before.iter().filter(|attempt| attempt.model == model);
+    let better = best(own).and_then(|attempt| attempt.leg);
+    vec![leg(better.unwrap_or_else(|| assigned.version.min(pair)))]
+}
+
+/// The prompt that a model refines: its own last one under that version, else the one of the best failure.
+#[must_use]
+pub fn earlier_prompt(attempts: &[Attempt], model: usize, leg: Option<i32>) -> Option<&str> {
+    let own = attempts.iter().filter(|attempt| attempt.model == model && attempt.leg == leg);
     let own = own.filter_map(|attempt| Some((attempt.iteration, judged(attempt)?)));
     own.max_by_key(|(iteration, _)| *iteration)
         .map(|(_, picture)| picture)
@@ -191,7 +219,11 @@ mod tests {
         };
         let prompt = format!("prompt of {model} in {iteration}");
         let picture = Picture { prompt, url: String::new(), judged };
-        Attempt { model, iteration, end: AttemptEnd::Judged(Box::new(picture)) }
+        Attempt { model, leg: None, iteration, end: AttemptEnd::Judged(Box::new(picture)) }
+    }
+
+    fn under(leg: i32, attempt: Attempt) -> Attempt {
+        Attempt { leg: Some(leg), ..attempt }
     }
 
     fn failed(model: usize, iteration: i32) -> Attempt {
@@ -201,7 +233,7 @@ mod tests {
             words: "w".to_owned(),
             by_prompt: false,
         };
-        Attempt { model, iteration, end: AttemptEnd::Failed(failure) }
+        Attempt { model, leg: None, iteration, end: AttemptEnd::Failed(failure) }
     }
 
     fn winner(attempts: &[Attempt], iteration: i32) -> Option<usize> {
@@ -242,9 +274,53 @@ mod tests {
     #[test]
     fn a_model_refines_its_own_prompt_where_it_has_one() {
         let attempts = [scored(0, 1, 7, false), scored(1, 1, 3, false), failed(1, 2)];
-        assert_eq!(earlier_prompt(&attempts, 1), Some("prompt of 1 in 1"));
-        assert_eq!(earlier_prompt(&attempts, 2), Some("prompt of 0 in 1"));
-        assert_eq!(earlier_prompt(&[failed(0, 1)], 0), None);
+        assert_eq!(earlier_prompt(&attempts, 1, None), Some("prompt of 1 in 1"));
+        assert_eq!(earlier_prompt(&attempts, 2, None), Some("prompt of 0 in 1"));
+        assert_eq!(earlier_prompt(&[failed(0, 1)], 0, None), None);
+    }
+
+    #[test]
+    fn a_pair_is_tried_under_both_versions_and_then_under_the_better_one() {
+        let assigned = Assigned {
+            version: 7,
+            content_hash: String::new(),
+            arm: Some("candidate".to_owned()),
+            pair: Some(6),
+        };
+        let tried = |before: &[Attempt], model| -> Vec<i32> {
+            let legs = legs_to_try(before, model, &assigned);
+            assert!(legs.iter().all(|it| it.leg == Some(it.version)));
+            legs.iter().map(|it| it.version).collect()
+        };
+        assert_eq!(tried(&[], 0), [7, 6]);
+        let first = [
+            under(7, scored(0, 1, 5, false)),
+            under(6, scored(0, 1, 4, false)),
+            under(7, scored(1, 1, 3, false)),
+            under(6, failed(1, 1)),
+            under(7, failed(2, 1)),
+            under(6, failed(2, 1)),
+            under(7, scored(3, 1, 6, false)),
+            under(6, scored(3, 1, 6, false)),
+        ];
+        assert_eq!(tried(&first, 0), [7]);
+        assert_eq!(tried(&first, 1), [7], "a failed attempt is no better");
+        assert_eq!((tried(&first, 2), tried(&first, 3)), (vec![6], vec![6]), "the older one");
+        assert_eq!(earlier_prompt(&first, 0, Some(7)), Some("prompt of 0 in 1"));
+        let single = Assigned { pair: None, ..assigned };
+        assert_eq!(legs_to_try(&[], 0, &single), [Leg { version: 7, leg: None }]);
+    }
+
+    #[test]
+    fn of_two_legs_the_better_wins_and_of_equal_ones_the_older_version() {
+        let won = |old, new| {
+            let legs = [under(2, scored(0, 1, new, true)), under(1, scored(0, 1, old, true))];
+            match after_round(&legs, 1, 3) {
+                After::Winner(attempt) => attempt.leg,
+                _ => None,
+            }
+        };
+        assert_eq!((won(8, 9), won(9, 8), won(9, 9)), (Some(2), Some(1), Some(1)));
     }
 
     #[test]

@@ -20,7 +20,6 @@ use crate::runtime::Runtime;
 use crate::settings::{Secret, Settings};
 use crate::task_log::TaskLogger;
 use crate::workflow::Definition;
-use crate::workflow::definition::GuardMode;
 
 const CLAUDE_KEY: &str = "ANTHROPIC_API_KEY";
 
@@ -88,12 +87,6 @@ pub fn definition_of(
             continue;
         }
         if let Some(definition) = load(&folder.join(name), workflow)? {
-            // It would report one version of each pair, and no test would ever have its scores.
-            if workflow.guard.mode == GuardMode::Paired {
-                return Err(StartError::NoPipeline(format!(
-                    "the workflow {name} says [guard] mode = \"paired\", and this pipeline does a task under one version; choose \"off\", \"probation\" or \"strict\""
-                )));
-            }
             found.push((name.to_owned(), definition));
         }
     }

@@ -16,8 +16,18 @@ use crate::task_log::{Arrived, AttemptChange, EventKey, EventType, Fault, Metada
 #[derive(Debug, Clone)]
 pub(super) struct StoredTask {
     pub id: i64,
-    /// The attempt that was selected, as model and iteration; another cannot be, since the row is locked.
-    pub selected: Option<(String, i32)>,
+    /// The attempt that was selected; another cannot be, since the row is locked.
+    pub selected: Option<Selected>,
+}
+
+/// The attempt that a winner event names.
+#[derive(Debug, Clone)]
+pub(super) struct Selected {
+    model: String,
+    iteration: i32,
+    /// As in `attempts.version`: 0 but for a leg of a pair. A winner event that names no leg of a paired task names
+    /// an attempt that is not there, so that neither leg is marked.
+    leg: i32,
 }
 
 /// The tasks of a batch, by task and run.
@@ -147,7 +157,8 @@ pub(super) async fn upsert_tasks<'a>(
             original_prompt, task_name, task_type, category, started_at,
             winner_model, winner_score, total_iterations, processing_time_reported_ms,
             ended_at, ended_by, error, error_stage, error_fault, error_at, error_hash,
-            feedback_kept, feedback_comment, feedback_at, feedback_hash, metadata, metadata_stamps)
+            feedback_kept, feedback_comment, feedback_at, feedback_hash, metadata, metadata_stamps,
+            winner_leg)
         SELECT $1, new.*
         FROM unnest(
             $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[],
@@ -156,7 +167,7 @@ pub(super) async fn upsert_tasks<'a>(
             $15::timestamptz[], $16::text[],
             $17::text[], $18::text[], $19::text[], $20::timestamptz[], $21::bytea[],
             $22::bool[], $23::text[], $24::timestamptz[], $25::bytea[],
-            $26::jsonb[], $27::jsonb[]) AS new
+            $26::jsonb[], $27::jsonb[], $28::int[]) AS new
         ON CONFLICT (workflow_id, clickup_task_id, run_id) DO UPDATE SET
             created_at = least(tasks.created_at, excluded.created_at),
             last_event_at = greatest(tasks.last_event_at, excluded.last_event_at),
@@ -168,6 +179,7 @@ pub(super) async fn upsert_tasks<'a>(
             started_at = coalesce(tasks.started_at, excluded.started_at),
             winner_model = coalesce(tasks.winner_model, excluded.winner_model),
             winner_score = coalesce(tasks.winner_score, excluded.winner_score),
+            winner_leg = coalesce(tasks.winner_leg, excluded.winner_leg),
             total_iterations = coalesce(tasks.total_iterations, excluded.total_iterations),
             processing_time_reported_ms =
                 coalesce(tasks.processing_time_reported_ms, excluded.processing_time_reported_ms),
@@ -208,7 +220,7 @@ pub(super) async fn upsert_tasks<'a>(
                     FROM jsonb_each_text(excluded.metadata_stamps) AS later (name, stamp)
                     WHERE later.stamp COLLATE "C"
                         > coalesce(tasks.metadata_stamps ->> later.name, '')), '{}') END
-        RETURNING id, clickup_task_id, run_id, winner_model, total_iterations
+        RETURNING id, clickup_task_id, run_id, winner_model, total_iterations, winner_leg
         "#,
         workflow_id,
         column(changes, |c| c.task_id) as _,
@@ -237,6 +249,7 @@ pub(super) async fn upsert_tasks<'a>(
         column(changes, |c| c.feedback.map(|f| f.stamp.hash.0.to_vec())) as _,
         &column(changes, |c| values(&c.metadata)),
         &column(changes, |c| stamps(&c.metadata)),
+        column(changes, |c| c.winner.and_then(|w| w.leg)) as _,
     )
     .fetch_all(connection)
     .await?;
@@ -244,7 +257,9 @@ pub(super) async fn upsert_tasks<'a>(
         changes.iter().map(|c| (c.task_id, c.run_id)).map(|key| (key, key)).collect();
     let stored = rows.into_iter().filter_map(|row| {
         let key = keys.get(&(row.clickup_task_id.as_str(), row.run_id.as_str()))?;
-        let selected = row.winner_model.zip(row.total_iterations);
+        let named = row.winner_model.zip(row.total_iterations);
+        let leg = row.winner_leg.unwrap_or(0);
+        let selected = named.map(|(model, iteration)| Selected { model, iteration, leg });
         Some((*key, StoredTask { id: row.id, selected }))
     });
     Ok(stored.collect())
@@ -268,12 +283,9 @@ pub(super) async fn upsert_attempts(
         .iter()
         .zip(changes)
         .map(|(task, c)| {
-            task.selected
-                .as_ref()
-                // Which leg of a pair won is not told by the events, so neither is marked.
-                .is_some_and(|(model, iteration)| {
-                    model == c.model && *iteration == c.iteration && c.leg == 0
-                })
+            task.selected.as_ref().is_some_and(|won| {
+                won.model == c.model && won.iteration == c.iteration && won.leg == c.leg
+            })
         })
         .collect();
     sqlx::query!(
@@ -381,12 +393,8 @@ pub(super) async fn mark_selected(
     workflow_id: i64,
     decided: &[&StoredTask],
 ) -> Result<(), StoreError> {
-    let selected: Vec<(i64, &str, i32)> = decided
-        .iter()
-        .filter_map(|task| {
-            task.selected.as_ref().map(|(model, iteration)| (task.id, model.as_str(), *iteration))
-        })
-        .collect();
+    let selected: Vec<(i64, &Selected)> =
+        decided.iter().filter_map(|task| Some((task.id, task.selected.as_ref()?))).collect();
     if selected.is_empty() {
         return Ok(());
     }
@@ -401,14 +409,16 @@ pub(super) async fn mark_selected(
                     AND a.task_id = won.task_id
                     AND a.model_name = won.model
                     AND a.iteration = won.iteration
-                    AND a.version = 0)
-              FROM unnest($2::bigint[], $3::text[], $4::int[]) AS won (task_id, model, iteration)))
+                    AND a.version = won.leg)
+              FROM unnest($2::bigint[], $3::text[], $4::int[], $5::int[])
+                  AS won (task_id, model, iteration, leg)))
           AND NOT attempts.was_selected
         "#,
         workflow_id,
-        &column(&selected, |(task_id, _, _)| *task_id),
-        column(&selected, |(_, model, _)| *model) as _,
-        &column(&selected, |(_, _, iteration)| *iteration),
+        &column(&selected, |(task_id, _)| *task_id),
+        column(&selected, |(_, won)| won.model.as_str()) as _,
+        &column(&selected, |(_, won)| won.iteration),
+        &column(&selected, |(_, won)| won.leg),
     )
     .execute(connection)
     .await?;

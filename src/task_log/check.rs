@@ -98,15 +98,18 @@ impl TaskEvent {
         match (self.leg, self.version) {
             (None, _) => Ok(()),
             (Some(_), _) if self.model.is_none() => Err(misplaced("leg", self.event_type().name())),
-            (Some(leg), _) if leg < 1 => {
-                wrong(format!("`leg` is {leg}; it names a version, a whole number from 1"))
-            }
+            (Some(leg), _) if leg < 1 => Err(no_version(leg)),
             (Some(leg), Some(version)) if leg != version => wrong(format!(
                 "`leg` is {leg} and `version` is {version}; a leg is the attempt under its version"
             )),
             _ => Ok(()),
         }
     }
+}
+
+fn no_version(leg: i32) -> EventError {
+    let words = format!("`leg` is {leg}; it names a version, a whole number from 1");
+    EventError::new("invalid_version", "leg", words)
 }
 
 fn check_body(body: &EventBody) -> Result<(), EventError> {
@@ -150,6 +153,11 @@ fn check_body(body: &EventBody) -> Result<(), EventError> {
         EventBody::Winner(body) => {
             if let Some(winner) = &body.winner {
                 name("winner", winner)?;
+            }
+            match (body.leg, &body.winner) {
+                (Some(leg), _) if leg < 1 => return Err(no_version(leg)),
+                (Some(_), None) => return Err(misplaced("leg", "winner` that is null")),
+                _ => {}
             }
             iteration("total_iterations", body.total_iterations)
         }

@@ -19,7 +19,7 @@ pub struct TaskEvent {
     /// The prompt version in use; only an `enhancement` names one.
     pub version: Option<i32>,
     /// For a task that was assigned a pair of versions: the one whose attempt this is. Every event of
-    /// such an attempt names it, so that the two are told apart.
+    /// such an attempt names it, so that the two are told apart. Which one won, [`Winner::leg`] says.
     pub leg: Option<i32>,
     /// When it happened, by the sender's clock; its arrival counts where this is missing.
     pub at: Option<DateTime<Utc>>,
@@ -288,6 +288,9 @@ pub struct Winner {
     pub winner: Option<String>,
     /// The winner's score.
     pub score: Option<u16>,
+    /// For a winner whose task was done under a pair of versions: the one whose attempt won. Without it
+    /// neither leg counts as selected.
+    pub leg: Option<i32>,
     /// How many iterations the run took, from 1; the last one's attempt is the selected one.
     pub total_iterations: i32,
 }

@@ -81,7 +81,9 @@ impl ContentHash {
             fields.insert("iteration".to_owned(), event.iteration.into());
         }
         fields.insert("version".to_owned(), event.version.into());
-        fields.insert("leg".to_owned(), event.leg.into());
+        if let Some(leg) = event.leg {
+            fields.insert("leg".to_owned(), leg.into());
+        }
         fields.insert("at".to_owned(), event.at.map(stamp_text).into());
         fields.retain(|_, value| !value.is_null());
         if !event.metadata.is_empty() {
@@ -118,6 +120,7 @@ fn body_fields(body: &EventBody) -> Map<String, Value> {
         }),
         EventBody::Winner(body) => json!({
             "winner": body.winner, "score": body.score, "total_iterations": body.total_iterations,
+            "leg": body.leg,
         }),
         EventBody::Completed(body) => json!({ "processing_time_ms": body.processing_time_ms }),
         EventBody::Error(body) => json!({

@@ -101,7 +101,7 @@ const fn own_fields(kind: EventType) -> &'static [&'static str] {
         EventType::Validation => {
             &["model", "iteration", "leg", "score", "passed", "issues", "reasoning", "judge"]
         }
-        EventType::Winner => &["winner", "score", "total_iterations"],
+        EventType::Winner => &["winner", "score", "total_iterations", "leg"],
         EventType::Completed => &["processing_time_ms"],
         EventType::Error => &["model", "iteration", "leg", "error", "stage", "fault"],
         EventType::Feedback => &["kept", "comment"],
@@ -180,6 +180,7 @@ impl Fields {
                 EventBody::Winner(Winner {
                     winner: self.text("winner")?,
                     score: self.score()?,
+                    leg: self.whole("leg", "invalid_version")?,
                     total_iterations: self
                         .whole("total_iterations", "invalid_iteration")?
                         .ok_or_else(|| self.missing("total_iterations"))?,

@@ -8,6 +8,7 @@ mod ends;
 mod errors;
 mod greek;
 mod keeping;
+mod paired;
 mod plant;
 
 use std::collections::BTreeMap;
@@ -56,18 +57,21 @@ type Scores = Arc<Mutex<BTreeMap<&'static str, Vec<u16>>>>;
 
 impl Works {
     async fn new(wan: &[u16], nano: &[u16]) -> Self {
+        let scores: Scores =
+            Arc::new(Mutex::new(BTreeMap::from([(WAN, wan.to_vec()), (NANO, nano.to_vec())])));
+        Self::on(Stage::new().await, move |request| reply(request, &scores)).await
+    }
+
+    /// The same on a stage that is set already, with a Claude that answers so.
+    async fn on(stage: Stage, answer: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let stage = Stage::new().await;
         let script = Script::new(7);
         let clickup = ClickUpStandIn::start(ClickUpStandInSettings::default(), script.clone());
         let clickup = clickup.await.expect("ClickUp's stand-in starts");
         let settings = WaveSpeedStandInSettings::default();
         let wavespeed = WaveSpeedStandIn::start(settings, script.clone(), PlainPainter);
         let wavespeed = wavespeed.await.expect("WaveSpeed's stand-in starts");
-        let scores: Scores =
-            Arc::new(Mutex::new(BTreeMap::from([(WAN, wan.to_vec()), (NANO, nano.to_vec())])));
         let settings = StandInSettings { api_key: "sk".to_owned(), port: 0 };
-        let answer = move |request: &Value| reply(request, &scores);
         let claude = ClaudeStandIn::start_scripted(settings, script.clone(), answer);
         let claude = claude.await.expect("Claude's stand-in starts");
         let pipeline = pipeline(&stage, &clickup, &wavespeed, &claude, Probe::default());

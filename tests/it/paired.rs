@@ -119,3 +119,55 @@ async fn a_leg_that_contradicts_its_version_is_refused() {
     let said = report.rejected[0].detail.clone();
     insta::assert_snapshot!(said, @"`leg` is 2 and `version` is 1; a leg is the attempt under its version");
 }
+
+fn winner(task: &str, leg: Option<i32>) -> Value {
+    let mut event = json!({ "type": "winner", "task_id": task, "winner": WAN, "score": 9,
+        "total_iterations": 1 });
+    if let Some(leg) = leg {
+        event["leg"] = json!(leg);
+    }
+    event
+}
+
+/// The legs that count as selected, by version.
+async fn selected(stage: &Stage, task: &str) -> Vec<i32> {
+    sqlx::query_scalar(
+        "SELECT a.version FROM attempts a JOIN tasks t ON t.id = a.task_id
+          WHERE t.clickup_task_id = $1 AND a.was_selected ORDER BY 1",
+    )
+    .bind(task)
+    .fetch_all(stage.pool())
+    .await
+    .expect("the attempts read")
+}
+
+#[tokio::test]
+async fn the_leg_that_won_is_the_selected_one_in_whatever_order_the_events_come() {
+    let stage = paired_test().await;
+    let both = |task: &str| [leg(task, WAN, 1, 7), leg(task, WAN, 2, 9)].concat();
+    stage.log(both("after")).await;
+    stage.log(vec![winner("after", Some(2))]).await;
+    stage.log(vec![winner("before", Some(1))]).await;
+    stage.log(both("before")).await;
+    stage.log([both("together"), vec![winner("together", Some(2))]].concat()).await;
+    assert_eq!(selected(&stage, "after").await, [2]);
+    assert_eq!(selected(&stage, "before").await, [1]);
+    assert_eq!(selected(&stage, "together").await, [2]);
+    stage.log(both("unsaid")).await;
+    stage.log(vec![winner("unsaid", None)]).await;
+    assert_eq!(selected(&stage, "unsaid").await, [0; 0], "nobody said which, so neither is");
+}
+
+#[tokio::test]
+async fn a_winner_has_one_leg_and_only_a_winner_has() {
+    let stage = paired_test().await;
+    stage.log(vec![winner("a", Some(2))]).await;
+    let report = stage.try_log(vec![winner("a", Some(1))]).await;
+    assert_eq!(report.rejected[0].code, "event_conflict");
+    let nobody = json!({ "type": "winner", "task_id": "b", "winner": null, "total_iterations": 3, "leg": 2 });
+    let no_version = winner("b", Some(0));
+    for (event, code) in [(nobody, "unknown_field"), (no_version, "invalid_version")] {
+        let report = stage.try_log(vec![event]).await;
+        assert_eq!(report.rejected[0].code, code, "{:?}", report.rejected);
+    }
+}

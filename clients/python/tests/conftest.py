@@ -45,11 +45,13 @@ def pristine(claude: Claude) -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(claude: Claude, pristine: Path) -> Iterator[Server]:
-    """A running server of this test's own."""
-    one = Server(_site_folder(), claude)
-    # Owners and modes go with it: the database may be another user's.
-    subprocess.run(["cp", "-a", str(pristine), str(one.home)], check=True)
+def server(request: pytest.FixtureRequest, claude: Claude, pristine: Path) -> Iterator[Server]:
+    """A running server of this test's own, under the guard that a test marks it with."""
+    mark = request.node.get_closest_marker("guard")
+    one = Server(_site_folder(), claude, mark.args[0] if mark else "probation")
+    if mark is None:
+        # Owners and modes go with it: the database may be another user's. Its cycle keeps the guard that it began under.
+        subprocess.run(["cp", "-a", str(pristine), str(one.home)], check=True)
     one.start()
     yield one
     one.stop()

@@ -46,8 +46,9 @@ def free_port() -> int:
 class Server:
     """``mathesis serve`` with a private PostgreSQL, two models, and analyses after three tasks."""
 
-    def __init__(self, folder: Path, claude: Claude) -> None:
+    def __init__(self, folder: Path, claude: Claude, guard: str = "probation") -> None:
         self.folder = folder
+        self.guard = guard
         self.claude = claude
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -59,7 +60,7 @@ class Server:
         workflow = self.folder / "workflows" / WORKFLOW
         shutil.copytree(shipped, workflow, ignore=shutil.ignore_patterns("starter"))
         text = (workflow / "workflow.toml").read_text()
-        (workflow / "workflow.toml").write_text(text.replace("\ntasks = 50\n", "\ntasks = 3\n"))
+        (workflow / "workflow.toml").write_text(text.replace("\ntasks = 50\n", "\ntasks = 3\n").replace('\nmode = "probation"\n', f'\nmode = "{self.guard}"\n'))
         for model in (WAN, NANO):
             config = self.config / model
             config.mkdir(parents=True)

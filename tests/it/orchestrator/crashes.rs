@@ -7,12 +7,12 @@ use mathesis::orchestrator::{Probe, Worked};
 
 use super::Works;
 
-const ROWS: &str = "SELECT jsonb_build_object(
+pub(super) const ROWS: &str = "SELECT jsonb_build_object(
     'tasks', (SELECT jsonb_agg(jsonb_build_object('run', run_id, 'ended', ended_by, 'winner', winner_model,
         'score', winner_score, 'iterations', total_iterations)) FROM tasks),
     'attempts', (SELECT jsonb_agg(jsonb_build_object('model', model_name, 'iteration', iteration,
         'version', prompt_version, 'prompt', enhanced_prompt, 'score', validation_score,
-        'selected', was_selected, 'error', error, 'cost', cost_usd) ORDER BY model_name, iteration)
+        'selected', was_selected, 'error', error, 'cost', cost_usd) ORDER BY model_name, iteration, version)
         FROM attempts),
     'events', (SELECT count(*) FROM task_events),
     'calls', (SELECT jsonb_agg(DISTINCT status) FROM pipeline_calls),
@@ -20,7 +20,7 @@ const ROWS: &str = "SELECT jsonb_build_object(
     'outcome', (SELECT outcome FROM pipeline_jobs))";
 
 /// Dies once at every point that `chosen` takes.
-fn dying_once(chosen: fn(&str, &str) -> bool) -> Probe {
+pub(super) fn dying_once(chosen: fn(&str, &str) -> bool) -> Probe {
     let seen: Arc<Mutex<HashSet<(String, String)>>> = Arc::default();
     Probe::dying(move |when, step| {
         chosen(when, step)
@@ -32,7 +32,7 @@ fn dying_once(chosen: fn(&str, &str) -> bool) -> Probe {
 }
 
 /// Lets the run die and be taken over until it ends; says how often it died.
-async fn walk_dying(works: &Works, probe: &Probe) -> usize {
+pub(super) async fn walk_dying(works: &Works, probe: &Probe) -> usize {
     let mut deaths = 0;
     loop {
         let process = works.process(probe.clone()).await;

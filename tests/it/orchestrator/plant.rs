@@ -40,10 +40,15 @@ impl Plant {
     /// A plant whose server is not started yet. A picture takes its time; the first round passes nowhere, a second one
     /// with the better score for nano-banana.
     pub async fn new() -> Self {
+        Self::guarded_by("off").await
+    }
+
+    /// The same under another guard.
+    pub async fn guarded_by(guard: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = database_url().await;
         let folder = TempDir::new().expect("a temporary folder can be made");
-        write_site(&folder, "off");
+        write_site(&folder, guard);
         set_limits(&folder.path().join("workflows/image-editing/orchestrator.toml"));
         let script = Script::new(7);
         let clickup = ClickUpStandIn::start(ClickUpStandInSettings::default(), script.clone());

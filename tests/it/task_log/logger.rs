@@ -128,7 +128,8 @@ async fn the_pipelines_own_calls_make_a_run() {
     run.log_validation("wan", 1, Validation { score: 10, passed: true, ..Validation::default() })
         .await
         .unwrap();
-    let winner = Winner { winner: Some("wan".to_owned()), score: Some(10), total_iterations: 1 };
+    let winner =
+        Winner { winner: Some("wan".to_owned()), score: Some(10), total_iterations: 1, leg: None };
     assert_eq!(run.log_winner(winner.clone()).await.unwrap(), Logged::Accepted);
     assert_eq!(run.log_winner(winner).await.unwrap(), Logged::Duplicate);
     let refused = run.log_validation("../../etc", 1, Validation::default()).await.unwrap();

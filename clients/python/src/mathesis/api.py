@@ -66,6 +66,8 @@ class Assignment:
     arm: str | None
     cycle: int | None
     content_hash: str
+    pair: int | None = None
+    """The second version of a paired task, which is done under both."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class Api:
             arm=told.get("arm"),
             cycle=told.get("cycle"),
             content_hash=str(told["content_hash"]),
+            pair=told.get("pair"),
         )
 
     def texts(self, model: str, version: int) -> Texts:

@@ -30,7 +30,8 @@ class TaskLogger:
     ``run_id`` names a run of a task that is run more than once. Without it, a call belongs to the run that
     ``log_task_start`` opened last for the task: in this context, else in this process, else as the spool
     folder remembers. ``iteration`` counts from 1; without it, the nth enhancement of a model is iteration
-    n. Every further keyword is kept as metadata.
+    n. ``leg`` is ``prompt.leg``: the version, where the task is done under two, else ``None``. Every further
+    keyword is kept as metadata.
     """
 
     def __init__(self, target: object = None, *_: object, **__: object) -> None:
@@ -79,6 +80,7 @@ class TaskLogger:
         latency_ms: Any = None,
         *,
         version: Any = None,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
@@ -86,14 +88,16 @@ class TaskLogger:
         """A model's prompt was enhanced, with the version that was asked for."""
         try:
             run = self._client.runs.find(task_id, _run_id(run_id))
-            named = run.versions.get(model) if version is None else version
-            again = run.unnamed.pop(model, None)
+            named = leg if version is None else version
+            named = run.versions.get(model) if named is None else named
+            again = run.unnamed.pop(model, None) if leg is None else None
+            place = _place(model, leg)
             if iteration is None:
                 # Enhanced once more because the version became known only then: the same iteration.
                 repeated = again is not None and again.get("version") is not None
-                iteration = max(1, run.counts.get(model, 0) + (0 if repeated else 1))
+                iteration = max(1, run.counts.get(place, 0) + (0 if repeated else 1))
             if isinstance(iteration, int):
-                run.counts[model] = iteration
+                run.counts[place] = iteration
             if latency_ms is None:
                 latency_ms = results.pick(enhanced_prompt, "latency_ms") if _is_result(enhanced_prompt) else None
             event = {
@@ -104,6 +108,7 @@ class TaskLogger:
                 "enhanced_prompt": results.text(enhanced_prompt, "enhanced_prompt", "prompt", "text", "content"),
                 "latency_ms": results.whole(latency_ms),
                 "version": named,
+                "leg": leg,
             }
             if named is None and self._client.book.is_asked_about_tests:
                 run.unnamed[model] = event
@@ -119,6 +124,7 @@ class TaskLogger:
         generation_time_ms: Any = None,
         *,
         cost_usd: Any = None,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
@@ -134,7 +140,8 @@ class TaskLogger:
             event = {
                 "type": "generation",
                 "model": model,
-                "iteration": _iteration(run, model, iteration),
+                "iteration": _iteration(run, model, iteration, leg),
+                "leg": leg,
                 "image_url": results.address(image_url),
                 "generation_time_ms": results.whole(generation_time_ms),
                 "cost_usd": cost_usd,
@@ -153,6 +160,7 @@ class TaskLogger:
         reasoning: Any = None,
         *,
         judge: Any = None,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
@@ -169,7 +177,8 @@ class TaskLogger:
             event = {
                 "type": "validation",
                 "model": model,
-                "iteration": _iteration(run, model, iteration),
+                "iteration": _iteration(run, model, iteration, leg),
+                "leg": leg,
                 "score": score,
                 "passed": passed,
                 "issues": results.issues(issues),
@@ -187,11 +196,13 @@ class TaskLogger:
         score: Any = None,
         total_iterations: Any = None,
         *,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
     ) -> None:
-        """The run's winner, by name or as the whole result; ``None`` when no attempt was good enough."""
+        """The run's winner, by name or as the whole result; ``None`` when no attempt was good enough. ``leg``
+        says which version's attempt won, where the task was done under two."""
         try:
             run = self._client.runs.find(task_id, _run_id(run_id))
             self._name_all(run)
@@ -202,7 +213,7 @@ class TaskLogger:
                 score = results.pick(score, "score")
             if total_iterations is None:
                 total_iterations = iteration or max(run.counts.values(), default=1)
-            event = {"type": "winner", "score": score, "total_iterations": total_iterations}
+            event = {"type": "winner", "score": score, "total_iterations": total_iterations, "leg": leg}
             self._client.log(run, event, metadata, winner=winner)
         except Exception as error:  # noqa: BLE001
             self._client.spoilt("winner", task_id, error)
@@ -227,6 +238,7 @@ class TaskLogger:
         stage: Any = None,
         fault: Any = None,
         *,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
@@ -240,11 +252,12 @@ class TaskLogger:
                     metadata["iteration"] = iteration
             else:
                 run = self._attempt(task_id, model, run_id)
-                iteration = _iteration(run, model, iteration)
+                iteration = _iteration(run, model, iteration, leg)
             event = {
                 "type": "error",
                 "model": model,
                 "iteration": None if model is None else iteration,
+                "leg": leg,
                 "error": results.words(error),
                 "stage": stage,
                 "fault": fault,
@@ -288,5 +301,9 @@ def _is_result(value: object) -> bool:
     return value is not None and not isinstance(value, (str, int, float))
 
 
-def _iteration(run: Run, model: Any, given: Any) -> Any:
-    return (run.counts.get(model) or 1) if given is None else given
+def _place(model: Any, leg: Any) -> Any:
+    return model if leg is None else (model, leg)
+
+
+def _iteration(run: Run, model: Any, given: Any, leg: Any) -> Any:
+    return (run.counts.get(_place(model, leg)) or 1) if given is None else given

@@ -77,6 +77,15 @@ class PromptBook:
             if kept != pin:
                 # Another process told this run first.
                 pin, texts = kept, self._texts_of(model, kept.version, kept.content_hash) or texts
+        pair = None
+        if pin.pair is not None and pin.pair_hash is not None:
+            other = self._texts_of(model, pin.pair, pin.pair_hash)
+            if other is not None:
+                arm = {"control": "candidate", "candidate": "control"}.get(pin.arm or "")
+                pair = Prompt(
+                    run.task_id, model, pin.pair, arm, pin.cycle, pin.pair_hash,
+                    other.template, other.activation, other.research, pin.source, leg=pin.pair,
+                )
         prompt = Prompt(
             task_id=run.task_id,
             model=model,
@@ -88,6 +97,8 @@ class PromptBook:
             activation=texts.activation,
             research=texts.research,
             source=pin.source,
+            leg=None if pair is None else pin.version,
+            pair=pair,
         )
         told: Prompt = run.pins.setdefault(model, prompt)
         return told
@@ -138,7 +149,16 @@ class PromptBook:
         standing, _ = self._standing(model)
         if standing is None or standing.active_version != told.version or standing.testing != (told.arm is not None):
             self._refresh_behind(model)
-        return Pin(told.version, told.arm, told.cycle, told.content_hash, "service"), texts
+        pair_hash = None if told.pair is None else self._pair_of(model, told.pair)
+        return Pin(told.version, told.arm, told.cycle, told.content_hash, "service", told.pair, pair_hash), texts
+
+    def _pair_of(self, model: str, version: int) -> str:
+        """Fetches the texts of the second version of a pair, whose hash the assignment does not name."""
+        texts = self._service().texts(model, version)
+        if hash_of(texts) != texts.content_hash:
+            raise ServiceError(f"version {version} of {model} came with other texts than its hash names")
+        self._keep_texts(texts)
+        return texts.content_hash
 
     def _did_not_answer(self, error: Exception) -> None:
         self._away_until = time.monotonic() + self._settings.ask_again_seconds
@@ -291,6 +311,15 @@ class PromptBook:
             standing = self.standing(model)
             if standing is not None and standing.testing:
                 self._tell_behind(run, model)
+
+    def test_versions(self, run: Run, model: str) -> list[int]:
+        """Every version that the run is to use: both of a pair, else the one, or none while it is not known."""
+        version = self.test_version(run, model)
+        if version is None:
+            return []
+        known: Prompt | None = run.pins.get(model)
+        legs = known.legs if known is not None else ()
+        return [leg.version for leg in legs if leg.version is not None] or [version]
 
     def test_version(self, run: Run, model: str) -> int | None:
         """The version that the run is to use; waits a moment for an answer that is under way."""

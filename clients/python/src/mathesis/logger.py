@@ -55,6 +55,7 @@ class TaskLogger:
         latency_ms: Any = None,
         *,
         version: Any = None,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
@@ -67,6 +68,7 @@ class TaskLogger:
             enhanced_prompt,
             latency_ms,
             version=version,
+            leg=leg,
             run_id=run_id,
             iteration=iteration,
             **metadata,
@@ -80,6 +82,7 @@ class TaskLogger:
         generation_time_ms: Any = None,
         *,
         cost_usd: Any = None,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
@@ -91,6 +94,7 @@ class TaskLogger:
             image_url,
             generation_time_ms,
             cost_usd=cost_usd,
+            leg=leg,
             run_id=run_id,
             iteration=iteration,
             **metadata,
@@ -106,6 +110,7 @@ class TaskLogger:
         reasoning: Any = None,
         *,
         judge: Any = None,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
@@ -119,6 +124,7 @@ class TaskLogger:
             issues,
             reasoning,
             judge=judge,
+            leg=leg,
             run_id=run_id,
             iteration=iteration,
             **metadata,
@@ -131,13 +137,14 @@ class TaskLogger:
         score: Any = None,
         total_iterations: Any = None,
         *,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
     ) -> None:
         """The run's winner, by name or as the whole result; ``None`` when no attempt was good enough."""
         self._now.log_winner(
-            task_id, winner, score, total_iterations, run_id=run_id, iteration=iteration, **metadata
+            task_id, winner, score, total_iterations, leg=leg, run_id=run_id, iteration=iteration, **metadata
         )
 
     async def log_complete(
@@ -154,13 +161,14 @@ class TaskLogger:
         stage: Any = None,
         fault: Any = None,
         *,
+        leg: Any = None,
         run_id: Any = None,
         iteration: Any = None,
         **metadata: Any,
     ) -> None:
         """Something failed: one attempt where a model is named, else the run, which ends by it."""
         self._now.log_error(
-            task_id, error, model, stage, fault, run_id=run_id, iteration=iteration, **metadata
+            task_id, error, model, stage, fault, leg=leg, run_id=run_id, iteration=iteration, **metadata
         )
 
     async def log_feedback(

@@ -32,6 +32,16 @@ class Prompt:
     source: str
     """Who answered: ``service`` (asked now), ``copy`` (a local copy that is fresh), ``last_known`` (nobody
     answered, so the last known version), ``files`` (the config folder, since there is no copy at all)."""
+    leg: int | None = None
+    """The version once more, where the task is to be done under two; else ``None``. What is logged of the
+    attempt names it."""
+    pair: Prompt | None = None
+    """The other leg of a task that is to be done under two versions; the other leg has none."""
+
+    @property
+    def legs(self) -> tuple[Prompt, ...]:
+        """Everything that the task is to be done under: this prompt alone, or this one and its pair."""
+        return (self,) if self.pair is None else (self, self.pair)
 
     @property
     def system(self) -> str:

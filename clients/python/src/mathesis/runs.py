@@ -27,8 +27,8 @@ class Run:
         self.run_id = run_id
         self.is_new = is_new
         """Opened by ``log_task_start`` without a run id."""
-        self.counts: dict[str, int] = {}
-        """The iteration that each model is in."""
+        self.counts: dict[Any, int] = {}
+        """The iteration that each model is in, and each leg of a model: under its name, or under name and leg."""
         self.versions: dict[str, int] = {}
         """The versions that the pipeline asked for, by model."""
         self.unnamed: dict[str, dict[str, Any]] = {}

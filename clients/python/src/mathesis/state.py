@@ -47,6 +47,10 @@ CREATE TABLE IF NOT EXISTS pins (
     task TEXT NOT NULL, run TEXT NOT NULL, model TEXT NOT NULL, version INTEGER, arm TEXT, cycle INTEGER,
     content_hash TEXT NOT NULL, source TEXT NOT NULL, told_at REAL NOT NULL,
     PRIMARY KEY (task, run, model)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pairs (
+    task TEXT NOT NULL, run TEXT NOT NULL, model TEXT NOT NULL, version INTEGER NOT NULL, pair INTEGER NOT NULL,
+    pair_hash TEXT NOT NULL, told_at REAL NOT NULL,
+    PRIMARY KEY (task, run, model, version)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS models (
     model TEXT PRIMARY KEY, version INTEGER NOT NULL, content_hash TEXT NOT NULL, testing INTEGER NOT NULL,
     cycle INTEGER, etag TEXT, asked_at REAL NOT NULL) WITHOUT ROWID;
@@ -65,6 +69,10 @@ class Pin:
     cycle: int | None
     content_hash: str
     source: str
+    pair: int | None = None
+    """The second version of a paired task."""
+    pair_hash: str | None = None
+    """Names the second version's texts."""
 
 
 class State:
@@ -83,6 +91,7 @@ class State:
             oldest = time.time() - KEPT_SECONDS
             database.execute("DELETE FROM runs WHERE begun_at < ?", (oldest,))
             database.execute("DELETE FROM pins WHERE told_at < ?", (oldest,))
+            database.execute("DELETE FROM pairs WHERE told_at < ?", (oldest,))
             database.execute("DELETE FROM texts WHERE used_at < ?", (oldest,))
             return database
         except (OSError, sqlite3.Error) as error:
@@ -178,7 +187,8 @@ class State:
     def pin(self, task: str, run: str, model: str) -> Pin | None:
         with self._using() as database:
             row = database.execute(
-                "SELECT version, arm, cycle, content_hash, source FROM pins WHERE task = ? AND run = ? AND model = ?",
+                "SELECT version, arm, cycle, content_hash, source, pair, pair_hash"
+                " FROM pins LEFT JOIN pairs USING (task, run, model, version) WHERE task = ? AND run = ? AND model = ?",
                 (task, run, model),
             ).fetchone()
             return Pin(*row) if row else None
@@ -187,6 +197,12 @@ class State:
     def keep_pin(self, task: str, run: str, model: str, pin: Pin) -> Pin:
         """Keeps what a run was told; what it was told first stays."""
         with self._using() as database:
+            # The pair first: a pin that is there has its pair with it.
+            if pin.pair is not None:
+                database.execute(
+                    "INSERT INTO pairs VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    (task, run, model, pin.version, pin.pair, pin.pair_hash, time.time()),
+                )
             database.execute(
                 "INSERT INTO pins VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (task, run, model, pin.version, pin.arm, pin.cycle, pin.content_hash, pin.source, time.time()),

@@ -1,4 +1,4 @@
-"""``ABValidator``: two synchronous questions about a test, answered from what this process knows.
+"""``ABValidator``: synchronous questions about a test, answered from what this process knows.
 
 They are what today's orchestrators were promised. New code asks ``prompts.for_task``, which tells the
 documents as well, before anything is enhanced.
@@ -52,3 +52,18 @@ class ABValidator:
         except Exception as error:  # noqa: BLE001
             self._client.warnings.once("validator", "get_test_version failed in an unforeseen way (%r)", error)
             return None
+
+    def get_test_versions(self, model: str | None = None, task_id: str | None = None) -> list[int]:
+        """As ``get_test_version``, with both versions of a task that is to be done under two. Each attempt is
+        then logged with its version as ``leg``. Empty while nothing is known."""
+        try:
+            runs = self._client.runs
+            model = model or _asked.get()
+            run = runs.find(task_id) if task_id is not None else runs.here()
+            if model is not None and run is not None:
+                return self._client.book.test_versions(run, model)
+            version = self.get_test_version(model, task_id)
+            return [] if version is None else [version]
+        except Exception as error:  # noqa: BLE001
+            self._client.warnings.once("validator", "get_test_versions failed in an unforeseen way (%r)", error)
+            return []
