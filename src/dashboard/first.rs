@@ -1,5 +1,7 @@
 //! The first page: every workflow, or one.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::json;
 
@@ -8,24 +10,71 @@ use super::table::Table;
 use super::view::Workflow;
 use super::{WorkflowAnalytics, links};
 
+/// How the address asks for tasks without a category.
+pub const NO_CATEGORY: &str = "none";
+
 #[derive(Debug, Serialize)]
 struct View {
     workflows: Vec<Workflow>,
-    from: Option<String>,
-    to: Option<String>,
-    /// Where the form of the range leads.
+    filter: Filter,
+    /// Where the form of the filter leads.
     action: String,
+}
+
+/// What the form shows: what was asked for, and what there is to ask for.
+#[derive(Debug, Default, Serialize)]
+struct Filter {
+    from: String,
+    to: String,
+    model: String,
+    category: String,
+    models: BTreeSet<String>,
+    /// Value and words of each.
+    categories: BTreeSet<(String, String)>,
+    set: bool,
+}
+
+impl Filter {
+    fn of(workflows: &[WorkflowAnalytics]) -> Self {
+        let Some(first) = workflows.first().map(|first| &first.analytics) else {
+            return Self::default();
+        };
+        let day =
+            |day: Option<chrono::NaiveDate>| day.map(|day| day.to_string()).unwrap_or_default();
+        let value = |category: &str| match category {
+            "" => (NO_CATEGORY.to_owned(), "none".to_owned()),
+            named => (named.to_owned(), named.to_owned()),
+        };
+        let all = || workflows.iter().map(|workflow| &workflow.analytics);
+        let category = first.category.as_deref().map(|named| value(named).0).unwrap_or_default();
+        let (from, to) = (day(first.from), day(first.to));
+        let model = first.model.clone().unwrap_or_default();
+        Self {
+            models: all().flat_map(|it| it.model_names.iter().cloned()).collect(),
+            categories: all().flat_map(|it| it.categories.iter().map(|it| value(it))).collect(),
+            set: [&from, &to, &model, &category].iter().any(|text| !text.is_empty()),
+            from,
+            to,
+            model,
+            category,
+        }
+    }
+
+    fn query(&self) -> String {
+        links::query(&[
+            ("from", &self.from),
+            ("to", &self.to),
+            ("model", &self.model),
+            ("category", &self.category),
+        ])
+    }
 }
 
 /// The page of these workflows; `only` names the one that was asked for.
 #[must_use]
 pub fn page(workflows: &[WorkflowAnalytics], only: Option<&str>) -> Page {
-    let range = workflows.first().map(|first| (first.analytics.from, first.analytics.to));
-    let (from, to) = range.unwrap_or_default();
-    let query =
-        [("from", from), ("to", to)].into_iter().filter_map(|(name, day)| Some((name, day?)));
-    let query: Vec<String> = query.map(|(name, day)| format!("{name}={day}")).collect();
-    let query = query.join("&");
+    let filter = Filter::of(workflows);
+    let query = filter.query();
     let action = only.map_or_else(|| "/analytics".to_owned(), links::workflow);
     let views: Vec<Workflow> = workflows
         .iter()
@@ -41,12 +90,7 @@ pub fn page(workflows: &[WorkflowAnalytics], only: Option<&str>) -> Page {
         _ => "What the pipeline has learnt".to_owned(),
     };
     let address = links::with_query(&action, &query);
-    let view = View {
-        workflows: views,
-        from: from.map(|day| day.to_string()),
-        to: to.map(|day| day.to_string()),
-        action,
-    };
+    let view = View { workflows: views, filter, action };
     let mut page =
         Page::new("first.html", title, address, view).with_data(json!({ "workflows": workflows }));
     // The views have the tables already, each under the address of its workflow.

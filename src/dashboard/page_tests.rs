@@ -31,6 +31,11 @@ fn fresh() -> Analytics {
         time_zone: Tz::Europe__Athens,
         from: None,
         to: None,
+        model: None,
+        category: None,
+        categories: vec![],
+        model_names: vec![],
+        counted_at: None,
         score_max: 10,
         tasks: TaskTotals::default(),
         models: vec![],
@@ -148,7 +153,9 @@ fn testing(text: &str) -> Analytics {
     let task_days = vec![tasks(8), tasks(9)];
     let model_days = vec![scores(8, text, 30), scores(9, text, 40)];
     Analytics {
-        learning: compare(&task_days, &model_days, day(9)),
+        learning: compare(&task_days, &model_days, None, day(9)),
+        categories: vec![text.to_owned(), String::new()],
+        model_names: vec![text.to_owned(), "wan".to_owned()],
         tasks: TaskTotals { total: 10, ..TaskTotals::default() },
         models: vec![ModelTotals {
             model: text.to_owned(),

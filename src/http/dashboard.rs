@@ -37,6 +37,11 @@ pub struct Range {
     #[serde(default)]
     workflow: String,
     #[serde(default)]
+    model: String,
+    /// A category; `none` for tasks without one.
+    #[serde(default)]
+    category: String,
+    #[serde(default)]
     table: String,
     #[serde(default)]
     r#as: String,
@@ -87,27 +92,27 @@ async fn show(
     caller: &Caller,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let (from, to) = (day("from", &range.from)?, day("to", &range.to)?);
     let mut workflows = Vec::new();
     for workflow in wanted {
-        workflows.push(load(app, workflow, from, to).await?);
+        workflows.push(load(app, workflow, range).await?);
     }
     let as_what = As::of(&range.table, &range.r#as)?;
     answer(&first::page(&workflows, only), &viewer(caller), headers, as_what)
 }
 
-async fn load(
-    app: &App,
-    workflow: &Workflow,
-    from: Option<NaiveDate>,
-    to: Option<NaiveDate>,
-) -> Result<WorkflowAnalytics, Problem> {
+async fn load(app: &App, workflow: &Workflow, range: &Range) -> Result<WorkflowAnalytics, Problem> {
     let definition = &workflow.definition;
+    let category = match range.category.as_str() {
+        first::NO_CATEGORY => Some(String::new()),
+        named => pages::text("category", named)?,
+    };
     let query = AnalyticsQuery {
         now: app.engine.now(),
         time_zone: definition.timezone,
-        from,
-        to,
+        from: day("from", &range.from)?,
+        to: day("to", &range.to)?,
+        model: pages::text("model", &range.model)?,
+        category,
         trigger_tasks: definition.trigger.tasks,
         score_max: definition.score_max,
         budget_usd_per_month: Some(definition.claude.budget_usd_per_month),

@@ -1,8 +1,8 @@
-//! `GET …/stream`: transitions as they happen, as server-sent events.
+//! `GET …/stream`: transitions as they happen, as server-sent events, and that figures have changed.
 //!
 //! The history is read again every second, and at once when another part of the system hints that
 //! something moved. One database connection listens for all streams of the process, while there is one.
-//! An event's id is `cycle-seq`; a client that comes back with it in `Last-Event-ID` misses nothing.
+//! A transition's id is `cycle-seq`; a client that comes back with it in `Last-Event-ID` misses nothing.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ use super::cycles::Transition;
 use super::error::Problem;
 use super::path::PathOf;
 use super::serve::Stopping;
-use crate::store::{Store, StoreError, cycles};
+use crate::store::{Store, StoreError, cycles, figures};
 
 const STREAMS_MAX: usize = 200;
 const POLL: Duration = Duration::from_secs(1);
@@ -84,6 +84,8 @@ struct Turn {
     workflow_id: i64,
     after: (i64, i64),
     ready: VecDeque<(i64, Transition)>,
+    /// The figures' version that was told last.
+    figures: i64,
     hints: watch::Receiver<()>,
     stop: CancellationToken,
     _place: Place,
@@ -132,6 +134,7 @@ pub async fn transitions(
         workflow_id: workflow.workflow_id,
         after,
         ready: VecDeque::new(),
+        figures: figures::version(app.engine.store.pool(), workflow.workflow_id).await?,
         stop: stopping.map(|Extension(Stopping(stop))| stop).unwrap_or_default(),
         _place: place,
         app,
@@ -165,9 +168,13 @@ impl Turn {
                 return Some(Event::default().event("transition").id(id).json_data(told));
             }
             self.hints.borrow_and_update();
-            if self.read().await == 0 {
-                self.wait().await?;
+            if self.read().await > 0 {
+                continue;
             }
+            if let Some(event) = self.changed_figures().await {
+                return Some(event);
+            }
+            self.wait().await?;
         }
     }
 
@@ -185,6 +192,19 @@ impl Turn {
                 0
             }
         }
+    }
+
+    /// Tells that tasks or scores were counted anew, without an id: whoever missed it sees the figures
+    /// when it looks.
+    async fn changed_figures(&mut self) -> Option<Result<Event, axum::Error>> {
+        let pool = self.app.engine.store.pool();
+        // A database that is away is told of by the history's own look.
+        let version = figures::version(pool, self.workflow_id).await.ok()?;
+        let changed = version != self.figures;
+        self.figures = version;
+        changed.then(|| {
+            Event::default().event("figures").json_data(serde_json::json!({ "version": version }))
+        })
     }
 
     async fn wait(&mut self) -> Option<()> {

@@ -2,7 +2,8 @@
 //!
 //! [`advance`] is the only thing that changes a cycle. Workers perform effects and hand their results
 //! to it; the watcher, the scheduler and operators submit events to it. Each chore is one noun in one
-//! file: watcher, standing watch (`harm`), scheduler, rescuer, pruner, reconciler.
+//! file: watcher, standing watch (`harm`), scheduler, rescuer, pruner, refresher,
+//! reconciler.
 
 mod advance;
 mod assigner;
@@ -13,6 +14,7 @@ mod operations;
 mod project;
 mod pruner;
 mod reconciler;
+mod refresher;
 mod registry;
 mod rescuer;
 mod scheduler;

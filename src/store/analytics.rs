@@ -2,8 +2,8 @@
 //!
 //! [`load`] is a dozen plain reads in one read-only snapshot, so that the numbers of one page belong
 //! together; it may run on a replica. A task, its attempts and its win all count on the day on which
-//! the task arrived, in the workflow's time zone. Tasks that retention removed are added from the
-//! archive under the same days.
+//! the task arrived, in the workflow's time zone. No task is counted here: the days come added up from
+//! the refresher ([`super::figures`]), those of tasks that retention removed from the archive.
 
 mod experiments;
 mod learning;
@@ -33,6 +33,8 @@ use super::watches::{self, WatchRow};
 pub const INSIGHTS_MAX: i64 = 20;
 /// Past experiments that a page shows.
 pub const EXPERIMENTS_MAX: i64 = 50;
+/// The latest cycles whose windows are held against each other.
+const NOISE_WINDOWS_MAX: i64 = 20;
 /// Changes of config files that a page shows.
 pub const CONFIG_CHANGES_MAX: i64 = 50;
 
@@ -47,6 +49,10 @@ pub struct AnalyticsQuery {
     pub from: Option<NaiveDate>,
     /// The last day, itself included, or none for up to now.
     pub to: Option<NaiveDate>,
+    /// The one model to look at, or none for all. Tasks are counted whole either way.
+    pub model: Option<String>,
+    /// The one category of tasks to count, empty for those without any, or none for all.
+    pub category: Option<String>,
     /// Completed tasks that start an analysis.
     pub trigger_tasks: u32,
     /// The best possible score.
@@ -86,6 +92,16 @@ pub struct Analytics {
     pub from: Option<NaiveDate>,
     /// The last day asked for, itself included.
     pub to: Option<NaiveDate>,
+    /// The one model that was asked for.
+    pub model: Option<String>,
+    /// The one category that was asked for.
+    pub category: Option<String>,
+    /// Every category that there is to ask for; tasks without one are of the empty one.
+    pub categories: Vec<String>,
+    /// Every model that there is to ask for.
+    pub model_names: Vec<String>,
+    /// When tasks were last counted; changes show within seconds.
+    pub counted_at: Option<DateTime<Utc>>,
     /// The best possible score.
     pub score_max: u32,
     /// Tasks, all together.
@@ -146,20 +162,28 @@ pub async fn load(
         learning::config_changes(&mut snapshot, workflow_id, None, CONFIG_CHANGES_MAX).await?;
     let activations = learning::activations(&mut snapshot, workflow_id, query).await?;
     let watches = watches::list(&mut *snapshot, workflow_id, EXPERIMENTS_MAX).await?;
-    let noise = gate::noise_floors(&mut *snapshot, workflow_id).await?;
+    let noise = gate::noise_floors(&mut *snapshot, workflow_id, number - NOISE_WINDOWS_MAX).await?;
     let cost = learning::cost(&mut snapshot, workflow_id, query).await?;
+    let categories = log::categories(&mut snapshot, workflow_id).await?;
+    let counted_at = log::refreshed_at(&mut snapshot, workflow_id).await?;
     snapshot.commit().await?;
 
     let (running, past) = experiments::sort(verdicts, &slots);
-    Ok(Analytics {
+    let models = log::model_totals(&model_days, &versions);
+    Ok(of_one_model(Analytics {
         generated_at: query.now,
         time_zone: query.time_zone,
         from: query.from,
         to: query.to,
+        model: query.model.clone(),
+        category: query.category.clone(),
+        categories,
+        model_names: models.iter().map(|model| model.model.clone()).collect(),
+        counted_at,
         score_max: query.score_max,
         tasks: log::task_totals(&task_days),
-        models: log::model_totals(&model_days, &versions),
-        learning: compare(&task_days, &model_days, today(query)),
+        models,
+        learning: compare(&task_days, &model_days, query.model.as_deref(), today(query)),
         task_days,
         model_days,
         activations,
@@ -173,7 +197,23 @@ pub async fn load(
         versions,
         config_changes,
         cost,
-    })
+    }))
+}
+
+/// Leaves out what belongs to other models than the one that was asked for, if one was.
+fn of_one_model(mut all: Analytics) -> Analytics {
+    let Some(model) = all.model.clone() else { return all };
+    all.models.retain(|one| one.model == model);
+    all.model_days.retain(|one| one.model == model);
+    all.activations.retain(|one| one.model == model);
+    all.running.retain(|one| one.model == model);
+    all.past.retain(|one| one.model == model);
+    all.watches.retain(|one| one.model_name == model);
+    all.noise.retain(|one| one.model == model);
+    all.insights.retain(|one| one.model == model || one.model == "all");
+    all.versions.retain(|one| one.model == model);
+    all.config_changes.retain(|one| one.model == model);
+    all
 }
 
 /// The day at which trends end: today, or the last day asked for where that is earlier.

@@ -67,13 +67,15 @@ pub async fn first_scores(
         .collect()
 }
 
-/// The noise floor of each version that has an analysis window with enough first-iteration scores.
+/// The noise floor of each version that has an analysis window with enough first-iteration scores, over
+/// the windows of the cycles after `after_cycle`.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn noise_floors(
     executor: impl PgExecutor<'_>,
     workflow_id: i64,
+    after_cycle: i64,
 ) -> Result<Vec<VersionNoise>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT a.model_name AS model, a.prompt_version AS "version!", count(*) AS "count!",
@@ -81,11 +83,12 @@ pub async fn noise_floors(
                   sum(a.validation_score::bigint * a.validation_score)::bigint AS "sum_of_squares!"
              FROM tasks t
              JOIN attempts a ON a.workflow_id = t.workflow_id AND a.task_id = t.id
-            WHERE t.workflow_id = $1 AND t.analyzed_in_cycle > 0 AND a.iteration = 1
+            WHERE t.workflow_id = $1 AND t.analyzed_in_cycle > greatest(0, $2::bigint) AND a.iteration = 1
               AND a.validation_score IS NOT NULL AND a.prompt_version IS NOT NULL AND NOT a.observed
             GROUP BY 1, 2, t.analyzed_in_cycle
             ORDER BY 1, 2, t.analyzed_in_cycle"#,
-        workflow_id
+        workflow_id,
+        after_cycle
     )
     .fetch_all(executor)
     .await?;

@@ -16,6 +16,7 @@ mod effects_overview;
 mod error;
 pub mod experiments;
 pub mod export;
+pub mod figures;
 pub mod gate;
 pub mod holds;
 mod import;

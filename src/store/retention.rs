@@ -7,11 +7,14 @@
 //!
 //! Versions, insights, experiments, cycles, backups and paid calls are never cleaned.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use sqlx::{PgConnection, PgPool};
 
-use super::StoreError;
+use super::figures::OTHER_CATEGORIES;
+use super::{StoreError, figures};
 
 /// What a cleanup removes, and how much of it at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +46,16 @@ struct Picked {
     ids: Vec<i64>,
     tasks: Vec<String>,
     runs: Vec<String>,
+    arrivals: Vec<DateTime<Utc>>,
     unanalyzed: i64,
+}
+
+impl Picked {
+    /// The days on which they arrived, each once.
+    fn days(&self, zone: Tz) -> Vec<NaiveDate> {
+        let days = self.arrivals.iter().map(|at| at.with_timezone(&zone).date_naive());
+        days.collect::<BTreeSet<_>>().into_iter().collect()
+    }
 }
 
 /// Removes at most one batch of old tasks: archives them, leaves tombstones, deletes.
@@ -70,6 +82,8 @@ pub async fn cleanup(
         archive_models(&mut transaction, workflow_id, &picked.ids, cleanup.time_zone).await?;
         bury(&mut transaction, workflow_id, &picked, cleanup.now).await?;
         delete(&mut transaction, workflow_id, &picked).await?;
+        let (zone, now) = (cleanup.time_zone, cleanup.now);
+        figures::add_up_now(&mut transaction, workflow_id, zone, &picked.days(zone), now).await?;
     }
     transaction.commit().await?;
     Ok(CleanupStep {
@@ -152,7 +166,7 @@ async fn pick(
 ) -> Result<Picked, StoreError> {
     let rows = sqlx::query!(
         r#"
-        SELECT t.id, t.clickup_task_id, t.run_id,
+        SELECT t.id, t.clickup_task_id, t.run_id, t.created_at,
                t.analyzed_in_cycle IS NULL
                    AND t.ended_by IN ('completed', 'winner', 'error') AS "unanalyzed!"
         FROM tasks t
@@ -181,6 +195,7 @@ async fn pick(
         picked.ids.push(row.id);
         picked.tasks.push(row.clickup_task_id);
         picked.runs.push(row.run_id);
+        picked.arrivals.push(row.created_at);
         picked.unanalyzed += i64::from(row.unanalyzed);
     }
     Ok(picked)
@@ -198,7 +213,7 @@ async fn archive_tasks(
         INSERT INTO archived_task_days AS a (
             workflow_id, day, tasks, completed, errored, abandoned, with_winner,
             iterations_sum, iterations_count, processing_ms_sum, processing_count,
-            kept, deleted, unanalyzed)
+            kept, deleted, unanalyzed, category)
         SELECT t.workflow_id, (t.created_at AT TIME ZONE $3)::date,
                count(*),
                count(*) FILTER (WHERE t.ended_by IN ('completed', 'winner')),
@@ -210,12 +225,17 @@ async fn archive_tasks(
                count(*) FILTER (WHERE t.feedback_kept),
                count(*) FILTER (WHERE NOT t.feedback_kept),
                count(*) FILTER (WHERE t.analyzed_in_cycle IS NULL
-                                  AND t.ended_by IN ('completed', 'winner', 'error'))
+                                  AND t.ended_by IN ('completed', 'winner', 'error')),
+               coalesce(f.category, $4)
         FROM tasks t
+        -- The categories that the day's figures keep apart, so that the archive stays as small.
+        LEFT JOIN task_day_figures f
+               ON f.workflow_id = t.workflow_id AND f.day = (t.created_at AT TIME ZONE $3)::date
+              AND f.category = coalesce(t.category, '')
         WHERE t.workflow_id = $1 AND t.id = ANY($2)
-        GROUP BY 1, 2
-        ORDER BY 2
-        ON CONFLICT (workflow_id, day) DO UPDATE SET
+        GROUP BY 1, 2, coalesce(f.category, $4)
+        ORDER BY 2, coalesce(f.category, $4)
+        ON CONFLICT (workflow_id, day, category) DO UPDATE SET
             tasks = a.tasks + excluded.tasks,
             completed = a.completed + excluded.completed,
             errored = a.errored + excluded.errored,
@@ -232,6 +252,7 @@ async fn archive_tasks(
         workflow_id,
         ids,
         time_zone.name(),
+        OTHER_CATEGORIES,
     )
     .execute(connection)
     .await?;
@@ -248,11 +269,13 @@ async fn archive_models(
     sqlx::query!(
         r#"
         INSERT INTO archived_model_days AS a (
-            workflow_id, day, model_name, attempts, scored, score_sum, passed, wins)
+            workflow_id, day, model_name, attempts, scored, score_sum, passed, wins, category)
         SELECT m.workflow_id, m.day, m.model_name,
-               sum(m.attempts), sum(m.scored), sum(m.score_sum), sum(m.passed), sum(m.wins)
+               sum(m.attempts), sum(m.scored), sum(m.score_sum), sum(m.passed), sum(m.wins),
+               coalesce(f.category, $4)
         FROM (
-            SELECT t.workflow_id, (t.created_at AT TIME ZONE $3)::date AS day, p.model_name,
+            SELECT t.workflow_id, (t.created_at AT TIME ZONE $3)::date AS day,
+                   coalesce(t.category, '') AS category, p.model_name,
                    1 AS attempts,
                    (p.validation_score IS NOT NULL)::int AS scored,
                    coalesce(p.validation_score, 0) AS score_sum,
@@ -262,14 +285,16 @@ async fn archive_models(
             JOIN attempts p ON p.workflow_id = t.workflow_id AND p.task_id = t.id
             WHERE t.workflow_id = $1 AND t.id = ANY($2)
             UNION ALL
-            SELECT t.workflow_id, (t.created_at AT TIME ZONE $3)::date, t.winner_model,
-                   0, 0, 0, 0, 1
+            SELECT t.workflow_id, (t.created_at AT TIME ZONE $3)::date, coalesce(t.category, ''),
+                   t.winner_model, 0, 0, 0, 0, 1
             FROM tasks t
             WHERE t.workflow_id = $1 AND t.id = ANY($2) AND t.winner_model IS NOT NULL
         ) AS m
-        GROUP BY 1, 2, 3
-        ORDER BY 2, 3
-        ON CONFLICT (workflow_id, day, model_name) DO UPDATE SET
+        LEFT JOIN task_day_figures f
+               ON f.workflow_id = m.workflow_id AND f.day = m.day AND f.category = m.category
+        GROUP BY 1, 2, 3, coalesce(f.category, $4)
+        ORDER BY 2, coalesce(f.category, $4), 3
+        ON CONFLICT (workflow_id, day, category, model_name) DO UPDATE SET
             attempts = a.attempts + excluded.attempts,
             scored = a.scored + excluded.scored,
             score_sum = a.score_sum + excluded.score_sum,
@@ -279,6 +304,7 @@ async fn archive_models(
         workflow_id,
         ids,
         time_zone.name(),
+        OTHER_CATEGORIES,
     )
     .execute(connection)
     .await?;

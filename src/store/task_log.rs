@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::figures;
 use super::import;
 pub use super::task_log_read::{AttemptRecord, TaskRecord, abandon_silent, load_task};
 use super::task_log_write::{self, StoredTask};
@@ -126,6 +127,9 @@ async fn try_record(
     let decided: Vec<&StoredTask> =
         decided.filter_map(|task| tasks.get(&(task.task_id, task.run_id))).collect();
     task_log_write::mark_selected(&mut transaction, workflow_id, &decided).await?;
+    // Both ends: a run whose first event has only now arrived may have stood under the hour of a later one.
+    let arrivals = tasks.values().flat_map(|task| task.arrived);
+    figures::mark(&mut transaction, workflow_id, arrivals).await?;
     transaction.commit().await?;
     Ok(Some(fates))
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgPool;
 
-use super::StoreError;
+use super::{StoreError, figures};
 
 /// One run of a task with its attempts, as pages and programs see it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -213,7 +213,8 @@ pub async fn abandon_silent(
     const STEP_ROWS: i64 = 500;
     let mut abandoned = 0;
     loop {
-        let step = sqlx::query!(
+        let mut transaction = pool.begin().await?;
+        let arrivals = sqlx::query_scalar!(
             r#"
             UPDATE tasks SET ended_by = 'abandoned', ended_at = tasks.last_event_at
             FROM (
@@ -223,14 +224,17 @@ pub async fn abandon_silent(
                 LIMIT $3
                 FOR UPDATE SKIP LOCKED) AS silent
             WHERE tasks.workflow_id = $1 AND tasks.id = silent.id
+            RETURNING tasks.created_at
             "#,
             workflow_id,
             silent_before,
             STEP_ROWS,
         )
-        .execute(pool)
-        .await?
-        .rows_affected();
+        .fetch_all(&mut *transaction)
+        .await?;
+        let step = u64::try_from(arrivals.len()).unwrap_or(u64::MAX);
+        figures::mark(&mut transaction, workflow_id, arrivals).await?;
+        transaction.commit().await?;
         abandoned += step;
         if step == 0 {
             return Ok(abandoned);

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
 
@@ -16,6 +17,8 @@ use crate::task_log::{Arrived, AttemptChange, EventKey, EventType, Fault, Metada
 #[derive(Debug, Clone)]
 pub(super) struct StoredTask {
     pub id: i64,
+    /// When the first and the last event of its run arrived.
+    pub arrived: [DateTime<Utc>; 2],
     /// The attempt that was selected; another cannot be, since the row is locked.
     pub selected: Option<Selected>,
 }
@@ -220,7 +223,8 @@ pub(super) async fn upsert_tasks<'a>(
                     FROM jsonb_each_text(excluded.metadata_stamps) AS later (name, stamp)
                     WHERE later.stamp COLLATE "C"
                         > coalesce(tasks.metadata_stamps ->> later.name, '')), '{}') END
-        RETURNING id, clickup_task_id, run_id, winner_model, total_iterations, winner_leg
+        RETURNING id, clickup_task_id, run_id, winner_model, total_iterations, winner_leg,
+                  created_at, last_event_at
         "#,
         workflow_id,
         column(changes, |c| c.task_id) as _,
@@ -260,7 +264,8 @@ pub(super) async fn upsert_tasks<'a>(
         let named = row.winner_model.zip(row.total_iterations);
         let leg = row.winner_leg.unwrap_or(0);
         let selected = named.map(|(model, iteration)| Selected { model, iteration, leg });
-        Some((*key, StoredTask { id: row.id, selected }))
+        let arrived = [row.created_at, row.last_event_at];
+        Some((*key, StoredTask { id: row.id, arrived, selected }))
     });
     Ok(stored.collect())
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use mathesis::store::analytics::{Analytics, AnalyticsQuery, Phase, load};
+use mathesis::store::figures;
 use sqlx::PgPool;
 
 /// Two workflows; everything is read from the first. Cycle 2 is open, cycle 1 was applied.
@@ -48,7 +49,17 @@ async fn seeded(rows: &[&'static str]) -> PgPool {
     for &sql in rows {
         sqlx::raw_sql(sql).execute(&pool).await.unwrap();
     }
+    counted(&pool).await;
     pool
+}
+
+/// Has the refresher count what was written by hand.
+async fn counted(pool: &PgPool) {
+    for workflow in [1, 2] {
+        figures::mark_all(&mut pool.acquire().await.unwrap(), workflow).await.unwrap();
+        let zone = Tz::Europe__Athens;
+        figures::refresh(pool, workflow, zone, at("2026-11-10T20:00:00Z")).await.unwrap();
+    }
 }
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -65,6 +76,8 @@ fn query() -> AnalyticsQuery {
         time_zone: Tz::Europe__Athens,
         from: None,
         to: None,
+        model: None,
+        category: None,
         trigger_tasks: 50,
         score_max: 10,
         budget_usd_per_month: Some("20".parse().unwrap()),

@@ -9,6 +9,7 @@ mod cli;
 mod costs;
 mod dealing;
 mod engine;
+mod figures;
 mod holds;
 mod http;
 mod insights;

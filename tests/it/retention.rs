@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use futures::future::join_all;
 use mathesis::store::analytics::{Analytics, AnalyticsQuery, TaskDay, load};
+use mathesis::store::figures;
 use mathesis::store::retention::{
     Cleanup, CleanupStep, cleanup, prune_assignments, prune_sessions,
 };
@@ -45,6 +46,8 @@ const LOG: &str = "
 async fn logged() -> PgPool {
     let pool = crate::support::database().await;
     run(&pool, LOG).await;
+    figures::mark_all(&mut pool.acquire().await.unwrap(), 1).await.unwrap();
+    figures::refresh(&pool, 1, Tz::Europe__Athens, at("2026-02-01T00:00:00Z")).await.unwrap();
     pool
 }
 
@@ -88,6 +91,8 @@ async fn dashboard(pool: &PgPool) -> Analytics {
         time_zone: Tz::Europe__Athens,
         from: None,
         to: None,
+        model: None,
+        category: None,
         trigger_tasks: 50,
         score_max: 10,
         budget_usd_per_month: None,

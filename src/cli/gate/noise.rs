@@ -28,7 +28,7 @@ pub async fn run(command: ShowNoise, settings: &Settings) -> Result<(), Failure>
 
 async fn show(command: &ShowNoise, context: &Context) -> Result<(), Failure> {
     let workflow = context.workflow(&command.of)?;
-    let lines = gate::noise_floors(context.engine.store.reads(), workflow.workflow_id).await?;
+    let lines = gate::noise_floors(context.engine.store.reads(), workflow.workflow_id, 0).await?;
     if command.as_json.json {
         return output::say_json(&lines);
     }

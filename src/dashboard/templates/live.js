@@ -7,6 +7,7 @@ const told = document.querySelector("[data-live-said]");
 const parts = () => document.querySelectorAll("[data-live]");
 let waiting = false;
 let again = false;
+let due = 0;
 
 async function refresh() {
   if (waiting) {
@@ -46,5 +47,8 @@ for (const stream of document.querySelectorAll("[data-stream]")) {
     }
     refresh();
   });
-  events.addEventListener("figures", refresh);
+  // Tasks may come many a second; once in a few seconds is enough to watch them.
+  events.addEventListener("figures", () => {
+    if (!due) due = setTimeout(() => { due = 0; refresh(); }, 2000);
+  });
 }

@@ -350,7 +350,7 @@ fn midnight(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
 }
 
 /// A text of the query, none where it is empty.
-fn text(field: &str, value: &str) -> Result<Option<String>, Problem> {
+pub(super) fn text(field: &str, value: &str) -> Result<Option<String>, Problem> {
     if value.contains('\0') || value.chars().count() > TASK_CHARS_MAX {
         return Err(invalid(format!(
             "`{field}` holds at most {TASK_CHARS_MAX} characters and no NUL"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -149,39 +149,28 @@ pub(super) async fn task_days(
                sum(d.deleted)::bigint AS "deleted!",
                sum(d.removed_unanalyzed)::bigint AS "removed_unanalyzed!"
         FROM (
-            SELECT (t.created_at AT TIME ZONE $2)::date AS day,
-                   count(*) AS total,
-                   count(*) FILTER (WHERE t.ended_by IN ('completed', 'winner')) AS completed,
-                   count(*) FILTER (WHERE t.ended_by = 'error') AS errored,
-                   count(*) FILTER (WHERE t.ended_by = 'abandoned') AS abandoned,
-                   count(t.winner_model) AS with_winner,
-                   coalesce(sum(t.total_iterations), 0) AS iterations_sum,
-                   count(t.total_iterations) AS iterations_tasks,
-                   coalesce(sum(t.processing_time_ms), 0) AS processing_sum_ms,
-                   count(t.processing_time_ms) AS processing_tasks,
-                   count(*) FILTER (WHERE t.feedback_kept) AS kept,
-                   count(*) FILTER (WHERE NOT t.feedback_kept) AS deleted,
-                   0 AS removed_unanalyzed
-            FROM tasks t
-            -- Bounds on the bare column, so that the index by age serves them.
-            WHERE t.workflow_id = $1
-              AND t.created_at >= $3::date::timestamp AT TIME ZONE $2
-              AND t.created_at < ($4::date + 1)::timestamp AT TIME ZONE $2
-            GROUP BY 1
+            SELECT f.day, f.tasks AS total, f.completed, f.errored, f.abandoned, f.with_winner,
+                   f.iterations_sum, f.iterations_count AS iterations_tasks,
+                   f.processing_ms_sum AS processing_sum_ms, f.processing_count AS processing_tasks,
+                   f.kept, f.deleted, 0 AS removed_unanalyzed
+            FROM task_day_figures f
+            WHERE f.workflow_id = $1 AND f.day BETWEEN $2 AND $3
+              AND ($4::text IS NULL OR f.category = $4)
             UNION ALL
             SELECT a.day, a.tasks, a.completed, a.errored, a.abandoned, a.with_winner,
                    a.iterations_sum, a.iterations_count, a.processing_ms_sum, a.processing_count,
                    a.kept, a.deleted, a.unanalyzed
             FROM archived_task_days a
-            WHERE a.workflow_id = $1 AND a.day BETWEEN $3 AND $4
+            WHERE a.workflow_id = $1 AND a.day BETWEEN $2 AND $3
+              AND ($4::text IS NULL OR a.category = $4)
         ) AS d
         GROUP BY d.day
         ORDER BY d.day
         "#,
         workflow_id,
-        query.time_zone.name(),
         query.first_day(),
         query.last_day(),
+        query.category,
     )
     .fetch_all(connection)
     .await?;
@@ -223,39 +212,23 @@ pub(super) async fn model_days(
                sum(d.passed)::bigint AS "passed!",
                sum(d.wins)::bigint AS "wins!"
         FROM (
-            SELECT (t.created_at AT TIME ZONE $2)::date AS day, p.model_name,
-                   count(*) AS attempts,
-                   count(p.validation_score) AS scored,
-                   coalesce(sum(p.validation_score), 0) AS score_sum,
-                   count(*) FILTER (WHERE p.validation_passed AND p.validation_score IS NOT NULL) AS passed,
-                   0 AS wins
-            FROM tasks t
-            JOIN attempts p ON p.workflow_id = t.workflow_id AND p.task_id = t.id
-            WHERE t.workflow_id = $1
-              AND t.created_at >= $3::date::timestamp AT TIME ZONE $2
-              AND t.created_at < ($4::date + 1)::timestamp AT TIME ZONE $2
-            GROUP BY 1, 2
-            UNION ALL
-            -- Wins come from the task: a winner may have no attempt on record.
-            SELECT (t.created_at AT TIME ZONE $2)::date, t.winner_model, 0, 0, 0, 0, count(*)
-            FROM tasks t
-            WHERE t.workflow_id = $1
-              AND t.winner_model IS NOT NULL
-              AND t.created_at >= $3::date::timestamp AT TIME ZONE $2
-              AND t.created_at < ($4::date + 1)::timestamp AT TIME ZONE $2
-            GROUP BY 1, 2
+            SELECT f.day, f.model_name, f.attempts, f.scored, f.score_sum, f.passed, f.wins
+            FROM model_day_figures f
+            WHERE f.workflow_id = $1 AND f.day BETWEEN $2 AND $3
+              AND ($4::text IS NULL OR f.category = $4)
             UNION ALL
             SELECT a.day, a.model_name, a.attempts, a.scored, a.score_sum, a.passed, a.wins
             FROM archived_model_days a
-            WHERE a.workflow_id = $1 AND a.day BETWEEN $3 AND $4
+            WHERE a.workflow_id = $1 AND a.day BETWEEN $2 AND $3
+              AND ($4::text IS NULL OR a.category = $4)
         ) AS d
         GROUP BY d.day, d.model_name
         ORDER BY d.day, d.model_name
         "#,
         workflow_id,
-        query.time_zone.name(),
         query.first_day(),
         query.last_day(),
+        query.category,
     )
     .fetch_all(connection)
     .await?;
@@ -272,6 +245,39 @@ pub(super) async fn model_days(
             wins: row.wins,
         })
         .collect())
+}
+
+/// Every category that has a day, by name; tasks without one are of the empty one.
+pub(super) async fn categories(
+    connection: &mut PgConnection,
+    workflow_id: i64,
+) -> Result<Vec<String>, StoreError> {
+    let categories = sqlx::query_scalar!(
+        r#"
+        SELECT category AS "category!" FROM task_day_figures WHERE workflow_id = $1
+        UNION
+        SELECT category FROM archived_task_days WHERE workflow_id = $1
+        ORDER BY 1
+        "#,
+        workflow_id,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(categories)
+}
+
+/// When the figures were last brought up to date; none before the first time.
+pub(super) async fn refreshed_at(
+    connection: &mut PgConnection,
+    workflow_id: i64,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let at = sqlx::query_scalar!(
+        "SELECT refreshed_at FROM figure_states WHERE workflow_id = $1 AND version > 0",
+        workflow_id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(at)
 }
 
 pub(super) fn task_totals(days: &[TaskDay]) -> TaskTotals {

@@ -77,9 +77,15 @@ pub struct Measure {
 }
 
 /// Compares the latest days, up to and with `today`, with as many before them: half of the days on
-/// record, at most `SPAN_DAYS_MAX`. None while fewer than two days are on record.
+/// record, at most `SPAN_DAYS_MAX`. None while fewer than two days are on record. Scores are those of the
+/// one model where it is named; who wins is told of all.
 #[must_use]
-pub fn compare(tasks: &[TaskDay], models: &[ModelDay], today: NaiveDate) -> Option<Learning> {
+pub fn compare(
+    tasks: &[TaskDay],
+    models: &[ModelDay],
+    model: Option<&str>,
+    today: NaiveDate,
+) -> Option<Learning> {
     let first = tasks.iter().map(|day| day.day).min()?;
     let days = u64::try_from(today.signed_duration_since(first).num_days() + 1).ok()?;
     let length = (days / 2).min(SPAN_DAYS_MAX);
@@ -89,8 +95,9 @@ pub fn compare(tasks: &[TaskDay], models: &[ModelDay], today: NaiveDate) -> Opti
     let latest_from = today.checked_sub_days(Days::new(length - 1))?;
     let before_to = latest_from.pred_opt()?;
     let before_from = before_to.checked_sub_days(Days::new(length - 1))?;
-    let before = Side::of(tasks, models, before_from, before_to);
-    let latest = Side::of(tasks, models, latest_from, today);
+    let log = Log { tasks, models, model };
+    let before = log.side(before_from, before_to);
+    let latest = log.side(latest_from, today);
     let measure =
         |of: fn(&Side) -> Option<f64>| Measure { before: of(&before), latest: of(&latest) };
     Some(Learning {
@@ -102,18 +109,18 @@ pub fn compare(tasks: &[TaskDay], models: &[ModelDay], today: NaiveDate) -> Opti
         selection: measure(|side| mean(side.wins_leading, side.wins)),
         winner_entropy_bits: measure(Side::winner_entropy_bits),
         kept: measure(Side::kept),
-        steps: steps(tasks, models, before_from, length),
+        steps: steps(&log, before_from, length),
     })
 }
 
 /// Parts both sides into as many steps, so that no step lies on both and no day is left over.
-fn steps(tasks: &[TaskDay], models: &[ModelDay], first: NaiveDate, length: u64) -> Vec<Step> {
+fn steps(log: &Log<'_>, first: NaiveDate, length: u64) -> Vec<Step> {
     let a_side = STEPS_A_SIDE_MAX.min(length);
     let day = |step: u64| first.checked_add_days(Days::new(step * length / a_side));
     (0..a_side * 2)
         .filter_map(|step| {
             let (from, to) = (day(step)?, day(step + 1)?.pred_opt()?);
-            let side = Side::of(tasks, models, from, to);
+            let side = log.side(from, to);
             Some(Step {
                 from,
                 to,
@@ -142,35 +149,50 @@ struct Side {
     deleted: i64,
 }
 
-impl Side {
-    fn of(tasks: &[TaskDay], models: &[ModelDay], from: NaiveDate, to: NaiveDate) -> Self {
+/// What is compared.
+struct Log<'l> {
+    tasks: &'l [TaskDay],
+    models: &'l [ModelDay],
+    model: Option<&'l str>,
+}
+
+impl Log<'_> {
+    fn side(&self, from: NaiveDate, to: NaiveDate) -> Side {
         let within = from..=to;
-        let tasks: Vec<&TaskDay> = tasks.iter().filter(|day| within.contains(&day.day)).collect();
+        let tasks: Vec<&TaskDay> =
+            self.tasks.iter().filter(|day| within.contains(&day.day)).collect();
         let models: Vec<&ModelDay> =
-            models.iter().filter(|day| within.contains(&day.day)).collect();
+            self.models.iter().filter(|day| within.contains(&day.day)).collect();
+        let is_scored =
+            |day: &&&ModelDay| self.model.is_none_or(|model| model == day.model.as_str());
+        let scored: Vec<&ModelDay> = models.iter().filter(is_scored).copied().collect();
         let task_sum = |of: fn(&TaskDay) -> i64| tasks.iter().copied().map(of).sum::<i64>();
-        let model_sum = |of: fn(&ModelDay) -> i64| models.iter().copied().map(of).sum::<i64>();
+        let sum = |days: &[&ModelDay], of: fn(&ModelDay) -> i64| {
+            days.iter().copied().map(of).sum::<i64>()
+        };
         let mut wins_by_model: BTreeMap<&str, i64> = BTreeMap::new();
         for day in &models {
             *wins_by_model.entry(&day.model).or_default() += day.wins;
         }
-        Self {
+        Side {
             span: Span { from, to, tasks: task_sum(|day| day.total) },
-            score_sum: model_sum(|day| day.score_sum),
-            scored: model_sum(|day| day.scored),
+            score_sum: sum(&scored, |day| day.score_sum),
+            scored: sum(&scored, |day| day.scored),
             iterations: (task_sum(|day| day.iterations_sum), task_sum(|day| day.iterations_tasks)),
             processing_ms: (
                 task_sum(|day| day.processing_sum_ms),
                 task_sum(|day| day.processing_tasks),
             ),
-            wins: model_sum(|day| day.wins),
+            wins: sum(&models, |day| day.wins),
             winner_entropy_bits: entropy_bits(&wins_by_model),
             wins_leading: wins_by_model.values().copied().max().unwrap_or(0),
             kept: task_sum(|day| day.kept),
             deleted: task_sum(|day| day.deleted),
         }
     }
+}
 
+impl Side {
     fn score(&self) -> Option<f64> {
         mean(self.score_sum, self.scored)
     }
@@ -243,8 +265,8 @@ mod tests {
 
     #[test]
     fn one_day_is_no_trend() {
-        assert_eq!(compare(&[], &[], day(4)), None);
-        assert_eq!(compare(&[tasks(4, 3)], &[], day(4)), None);
+        assert_eq!(compare(&[], &[], None, day(4)), None);
+        assert_eq!(compare(&[tasks(4, 3)], &[], None, day(4)), None);
     }
 
     #[test]
@@ -252,7 +274,7 @@ mod tests {
         let log = [tasks(1, 2), tasks(2, 2), tasks(4, 5)];
         let models =
             [scores(2, "wan", 2, 10, 1), scores(2, "nano", 2, 14, 1), scores(4, "wan", 4, 36, 4)];
-        let learning = compare(&log, &models, day(4)).unwrap();
+        let learning = compare(&log, &models, None, day(4)).unwrap();
         assert_eq!(learning.before, Span { from: day(1), to: day(2), tasks: 4 });
         assert_eq!(learning.latest, Span { from: day(3), to: day(4), tasks: 5 });
         assert_eq!(learning.score, Measure { before: Some(6.0), latest: Some(9.0) });
@@ -261,6 +283,9 @@ mod tests {
         assert_eq!(learning.kept, Measure { before: None, latest: None });
         let entropy = Measure { before: Some(1.0), latest: Some(0.0) };
         assert_eq!(learning.winner_entropy_bits, entropy, "two models share, then one wins alone");
+        let wan = compare(&log, &models, Some("wan"), day(4)).unwrap();
+        assert_eq!(wan.score, Measure { before: Some(5.0), latest: Some(9.0) });
+        assert_eq!(wan.winner_entropy_bits, entropy, "who wins is told of all models");
         let steps: Vec<_> = learning.steps.iter().map(|step| (step.from, step.score)).collect();
         let expected = [(1, None), (2, Some(6.0)), (3, None), (4, Some(9.0))];
         assert_eq!(steps, expected.map(|(number, score)| (day(number), score)));
@@ -268,7 +293,8 @@ mod tests {
 
     #[test]
     fn an_odd_day_at_the_start_is_left_out() {
-        let learning = compare(&[tasks(1, 9), tasks(2, 1), tasks(3, 1)], &[], day(3)).unwrap();
+        let learning =
+            compare(&[tasks(1, 9), tasks(2, 1), tasks(3, 1)], &[], None, day(3)).unwrap();
         assert_eq!((learning.before.tasks, learning.latest.tasks), (1, 1));
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use mathesis::http::serve;
+use mathesis::store::figures;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -77,6 +78,11 @@ async fn a_stream_tells_transitions_and_goes_on_where_it_was_left() {
     let mut again = connect(it.address, &head).await;
     let told = read_until(&mut again, "id: 1-3").await;
     assert!(!told.contains("id: 1-2"), "{told}");
+
+    let (stage, zone) = (&it.site.stage, it.site.stage.workflow.definition.timezone);
+    figures::refresh(stage.pool(), stage.id(), zone, stage.engine.now()).await.expect("it counts");
+    let told = read_until(&mut again, "event: figures").await;
+    assert!(!told.contains("event: transition"), "nothing moved, tasks were counted: {told}");
 
     it.stop.cancel();
     it.serving.await.expect("it ends").expect("in order, though streams were open");

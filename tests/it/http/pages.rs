@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::header;
+use mathesis::store::figures;
 use mathesis::store::keys::Role;
 use serde_json::Value;
 
@@ -28,7 +29,10 @@ async fn page(site: &Site, path: &str) -> Answer {
 
 /// A site whose cycle 1 is testing, with its window of tasks.
 async fn testing_site() -> Site {
-    Site::on(testing_stage().await, true)
+    let stage = testing_stage().await;
+    let zone = stage.workflow.definition.timezone;
+    figures::refresh(stage.pool(), stage.id(), zone, stage.engine.now()).await.unwrap();
+    Site::on(stage, true)
 }
 
 #[tokio::test]
