@@ -17,7 +17,8 @@ use crate::workflow::{Definition, DefinitionErrors, scaffold};
 pub enum WorkflowCommand {
     /// Make a workflow for the models whose documents are in a folder
     ///
-    /// Writes workflows/NAME with a commented workflow.toml and the prompts. Nothing that is there is
+    /// Writes workflows/NAME with a commented workflow.toml and the prompts, those of the reference pipeline
+    /// among them, and its orchestrator.toml where the shipped one knows every model. Nothing that is there is
     /// overwritten, and the documents themselves are only looked at.
     New {
         /// The folder with one folder a model, each with an activation.txt or a research.md
@@ -57,8 +58,17 @@ pub async fn run(command: WorkflowCommand, settings: &Settings) -> Result<(), Fa
 
 fn new(from: &Path, name: &str, workflows: &Path) -> Result<(), Failure> {
     let place = scaffold::new_from(from, name, workflows).map_err(Failure::failed)?;
+    let pipeline = place.join(orchestrator::definition::FILE);
+    let pipeline = if pipeline.exists() {
+        format!("{} has the reference pipeline, for `mathesis orchestrate`.", pipeline.display())
+    } else {
+        format!(
+            "It has no {}, which `mathesis orchestrate` needs: the shipped one does not know all of these models.",
+            orchestrator::definition::FILE
+        )
+    };
     output::say(&format!(
-        "{} is made. Look through {}, then run `mathesis serve`.",
+        "{} is made. Look through {}, then run `mathesis serve`. {pipeline}",
         place.display(),
         place.join(DEFINITION_FILE).display()
     ))

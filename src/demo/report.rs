@@ -56,8 +56,17 @@ pub(super) async fn entered(
                 .to_owned(),
         ],
         "reverting" => vec!["Reverting  the old documents are put back".to_owned()],
-        "applied" => {
-            let mut lines = vec!["Applied".to_owned()];
+        "applied" | "rolled_back" => {
+            let status = api.workflow(&format!("/cycles/{number}")).await?;
+            let mut lines = vec![
+                if state == "applied" {
+                    "Applied"
+                } else {
+                    "RolledBack the old versions serve again"
+                }
+                .to_owned(),
+            ];
+            lines.extend(probations(&status));
             lines.extend(files(&api.analytics().await?, stage.home(), number));
             lines
         }
@@ -144,28 +153,44 @@ fn verdicts(status: &Value) -> Vec<String> {
     lines
 }
 
+/// What became of adoptions on probation, in the server's own sentences.
+fn probations(status: &Value) -> Vec<String> {
+    rows(status, "models")
+        .iter()
+        .filter(|model| model["probation_sentence"].is_string())
+        .map(|model| format!("           {}", text(model, "probation_sentence")))
+        .collect()
+}
+
 fn files(analytics: &Value, home: &Path, number: i64) -> Vec<String> {
     let from_home = |path: &str| {
         let path = Path::new(path);
         let shown = path.strip_prefix(home).or_else(|_| path.strip_prefix("."));
         shown.unwrap_or(path).display().to_string()
     };
-    let changed = applied_in(analytics, number);
+    let changed = changed_in(analytics, number);
+    let goes_back = |model: &str| {
+        changed
+            .iter()
+            .any(|change| text(change, "model") == model && text(change, "kind") == "revert")
+    };
     changed
         .iter()
+        .filter(|change| text(change, "kind") == "revert" || !goes_back(text(change, "model")))
         .map(|change| {
             let model = text(change, "model");
+            let is = if text(change, "kind") == "revert" { "is back" } else { "is" };
             let backup = change["backup_path"].as_str().map_or("none".to_owned(), from_home);
             format!(
-                "           {CONFIG_FOLDER}/{model}: version {} is in place of {}; backup {backup}",
+                "           {CONFIG_FOLDER}/{model}: version {} {is} in place of {}; backup {backup}",
                 change["to_version"], change["from_version"]
             )
         })
         .collect()
 }
 
-/// The file changes of a cycle: those that put a version in place which that cycle made.
-fn applied_in(analytics: &Value, number: i64) -> Vec<&Value> {
+/// The file changes of a cycle: those that put a version in place which that cycle made, or took it away again.
+fn changed_in(analytics: &Value, number: i64) -> Vec<&Value> {
     let made_in = |model: &str, version: &Value| {
         rows(analytics, "versions")
             .iter()
@@ -175,8 +200,12 @@ fn applied_in(analytics: &Value, number: i64) -> Vec<&Value> {
     };
     rows(analytics, "config_changes")
         .iter()
-        .filter(|change| text(change, "kind") == "apply" && text(change, "status") == "done")
-        .filter(|change| made_in(text(change, "model"), &change["to_version"]))
+        .filter(|change| text(change, "status") == "done")
+        .filter(|change| match text(change, "kind") {
+            "apply" => made_in(text(change, "model"), &change["to_version"]),
+            "revert" => made_in(text(change, "model"), &change["from_version"]),
+            _ => false,
+        })
         .collect()
 }
 
@@ -355,6 +384,29 @@ mod tests {
         let lines = files(&analytics, Path::new("/tmp/home"), 1);
         insta::assert_snapshot!(lines.join("\n").trim(), @"config/deep_research/nano-banana: version 2 is in place of 1; backup config/deep_research/nano-banana/backup_20261122_101500");
         assert!(files(&analytics, Path::new("/tmp/home"), 2).is_empty());
+    }
+
+    #[test]
+    fn what_a_probation_took_back_is_told_with_its_sentence_and_not_as_applied() {
+        let analytics = json!({"workflows": [{"analytics": {
+            "versions": [{"model": "nano-banana", "versions": [{"version": 2, "cycle": 1}]}],
+            "config_changes": [
+                {"model": "nano-banana", "kind": "revert", "status": "done", "from_version": 2, "to_version": 1,
+                 "backup_path": "/tmp/home/config/deep_research/nano-banana/backup_20261122_120000"},
+                {"model": "nano-banana", "kind": "apply", "status": "done", "from_version": 1, "to_version": 2,
+                 "backup_path": "/tmp/home/config/deep_research/nano-banana/backup_20261122_101500"},
+            ],
+        }}]});
+        let status = json!({"models": [
+            {"model": "nano-banana", "probation_sentence": "nano-banana goes back to v1: it did no better."},
+            {"model": "wan-2.5-edit", "probation_sentence": null},
+        ]});
+        let mut lines = probations(&status);
+        lines.extend(files(&analytics, Path::new("/tmp/home"), 1));
+        insta::assert_snapshot!(lines.join("\n"), @r"
+                   nano-banana goes back to v1: it did no better.
+                   config/deep_research/nano-banana: version 1 is back in place of 2; backup config/deep_research/nano-banana/backup_20261122_120000
+        ");
     }
 
     #[test]

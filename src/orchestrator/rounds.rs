@@ -11,7 +11,7 @@ use super::events;
 use super::pipeline::Pipeline;
 use super::service::ServiceError;
 use crate::store::StoreError;
-use crate::store::pipeline::feedback::{self, Fate};
+use crate::store::pipeline::feedback::{self, Fate, GivenBack};
 use crate::store::pipeline::jobs::{self, Source};
 use crate::store::pipeline::rounds::{self, Round};
 use crate::task_log::LogError;
@@ -138,28 +138,43 @@ impl Pipeline {
     }
 
     /// Looks whether pictures that were given back long enough ago are still there; returns how many it looked at.
+    /// A look that fails keeps no other from being made.
     ///
     /// # Errors
-    /// [`RoundError`]; what was found out by then stays.
+    /// [`RoundError`], the first one; what was found out of the others stays, and is told.
     pub async fn find_out_fates(&self) -> Result<usize, RoundError> {
         let (pool, workflow_id) = (self.engine.store.pool(), self.workflow.workflow_id);
         let days = self.definition.keys.rounds.kept_after_days;
         let before = self.engine.now() - chrono::Duration::days(days.into());
         let due = feedback::due(pool, workflow_id, before, FATES_MAX).await?;
-        for fate in &due {
-            let task = self.services.clickup.task(&fate.task_id).await?;
-            let (kept, words) = match task {
-                None => (false, Some("the task was deleted")),
-                Some(task) if task.attachments.iter().any(|file| file.title == fate.title) => {
-                    (true, None)
-                }
-                Some(_) => (false, Some("the picture was taken off the task")),
-            };
-            let now = self.engine.now();
-            feedback::found_out(pool, workflow_id, fate.job_id, kept, words, now).await?;
+        let mut first_failure = None;
+        for picture in &due {
+            if let Err(error) = self.find_out_fate(picture).await {
+                tracing::warn!(
+                    task.id = picture.task_id,
+                    error = %error,
+                    "what became of a picture could not be found out; the next round looks again"
+                );
+                first_failure.get_or_insert(error);
+            }
         }
         self.log_known_fates().await?;
-        Ok(due.len())
+        first_failure.map_or(Ok(due.len()), Err)
+    }
+
+    async fn find_out_fate(&self, picture: &GivenBack) -> Result<(), RoundError> {
+        let task = self.services.clickup.task(&picture.task_id).await?;
+        let (kept, words) = match task {
+            None => (false, Some("the task was deleted")),
+            Some(task) if task.attachments.iter().any(|file| file.title == picture.title) => {
+                (true, None)
+            }
+            Some(_) => (false, Some("the picture was taken off the task")),
+        };
+        let (pool, workflow_id) = (self.engine.store.pool(), self.workflow.workflow_id);
+        let now = self.engine.now();
+        feedback::found_out(pool, workflow_id, picture.job_id, kept, words, now).await?;
+        Ok(())
     }
 
     /// Tells the task log what is known of pictures; returns how many fates were told.
@@ -170,8 +185,7 @@ impl Pipeline {
         let (pool, workflow_id) = (self.engine.store.pool(), self.workflow.workflow_id);
         let unlogged = feedback::unlogged(pool, workflow_id, FATES_MAX).await?;
         for fate in &unlogged {
-            let Fate { job_id, task_id, run, known, .. } = fate;
-            let Some((kept, at, words)) = known else { continue };
+            let Fate { job_id, task_id, run, kept, at, words } = fate;
             let event = events::feedback(task_id, *run, *kept, words.as_deref(), *at);
             let report = self.logger.log(self.workflow.name(), vec![event]).await?;
             if let Some(rejection) = report.rejected.first() {

@@ -63,7 +63,7 @@ pub enum Next {
 
 /// A failed call of an outside service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{service}: {words}")]
+#[error("{}", self.told())]
 pub struct ServiceError {
     /// Which service.
     pub service: Service,
@@ -76,9 +76,32 @@ pub struct ServiceError {
 }
 
 impl ServiceError {
+    /// The words with the service's name before them, unless they begin with it anyway.
+    fn told(&self) -> String {
+        if self.words.starts_with(self.service.name()) {
+            self.words.clone()
+        } else {
+            format!("{}: {}", self.service, self.words)
+        }
+    }
+
     /// An error of this service.
     #[must_use]
     pub fn new(service: Service, code: &'static str, words: impl Into<String>, next: Next) -> Self {
         Self { service, code, words: words.into(), next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_once() {
+        let told = |words: &str| {
+            ServiceError::new(Service::Claude, "c", words, Next::Operator).to_string()
+        };
+        assert_eq!(told("Claude's answer cannot be read."), "Claude's answer cannot be read.");
+        assert_eq!(told("no key is set"), "Claude: no key is set");
     }
 }

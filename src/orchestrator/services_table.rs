@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::asking::AttemptHalt;
+use super::record::Stage;
 use super::service::{Next, ServiceError};
 use super::{claude_calls, clickup, wavespeed};
 use crate::task_log::Fault;
@@ -53,12 +55,24 @@ fn table(
     table
 }
 
+/// What an attempt makes of it: a judge that fails says nothing of the prompt.
+fn in_stage(stage: Stage, error: &ServiceError) -> ServiceError {
+    let next = match AttemptHalt::of(stage, error) {
+        AttemptHalt::Failed(failure) => Next::Never { fault: failure.fault() },
+        AttemptHalt::Run(_) => error.next,
+    };
+    ServiceError { next, ..error.clone() }
+}
+
 #[test]
 fn the_documented_meaning_of_every_error_is_the_real_one() {
     let claude = claude_calls::tests::meanings();
-    let claude = claude.into_iter().map(|(what, error)| (what, [error.clone(), error])).collect();
+    let claude = claude.into_iter().map(|(what, error)| {
+        (what, [Stage::Enhancement, Stage::Validation].map(|stage| in_stage(stage, &error)))
+    });
+    let claude = claude.collect();
     let tables = [
-        table("Claude", ["", ""], Ends { never: ATTEMPT_ENDS, unknown: "" }, claude),
+        table("Claude", ["an enhancement", "a validation"], Ends { never: ATTEMPT_ENDS, unknown: "" }, claude),
         table(
             "WaveSpeed",
             ["a submit", "a look"],

@@ -31,6 +31,33 @@ pub(super) const SHIPPED_PROMPTS: [(&str, &str); 5] = [
     ("enhancement.md", include_str!("../../workflows/image-editing/prompts/enhancement.md")),
 ];
 
+const SHIPPED_PIPELINE: &str = include_str!("../../workflows/image-editing/orchestrator.toml");
+
+/// The shipped pipeline's file, in a workflow's folder.
+const PIPELINE_FILE: &str = "orchestrator.toml";
+
+/// The prompts of the shipped pipeline, by file name.
+const PIPELINE_PROMPTS: [(&str, &str); 6] = [
+    (
+        "enhancement.user.md",
+        include_str!("../../workflows/image-editing/prompts/enhancement.user.md"),
+    ),
+    (
+        "validation.system.md",
+        include_str!("../../workflows/image-editing/prompts/validation.system.md"),
+    ),
+    (
+        "validation.user.md",
+        include_str!("../../workflows/image-editing/prompts/validation.user.md"),
+    ),
+    ("comment.winner.md", include_str!("../../workflows/image-editing/prompts/comment.winner.md")),
+    (
+        "comment.no_winner.md",
+        include_str!("../../workflows/image-editing/prompts/comment.no_winner.md"),
+    ),
+    ("comment.failed.md", include_str!("../../workflows/image-editing/prompts/comment.failed.md")),
+];
+
 /// Why no workflow was made. Nothing has been written, and nothing that was there has been touched.
 #[derive(Debug, thiserror::Error)]
 pub enum ScaffoldError {
@@ -73,6 +100,9 @@ pub enum ScaffoldError {
 /// Makes `out_dir/name` with a commented `workflow.toml` and the default prompts, for the models whose folders are in
 /// `config_dir`, and hands back its path.
 ///
+/// The prompts of the reference pipeline are among them, and its `orchestrator.toml` where the shipped one says of every
+/// model how it is reached.
+///
 /// A model's folder holds an `activation.txt` or a `research.md`; folders called `backup_*` are passed over. The
 /// workflow is made beside its place, checked, and moved there in one step, so a crash leaves at most a hidden folder.
 ///
@@ -101,8 +131,12 @@ pub fn new_from(config_dir: &Path, name: &str, out_dir: &Path) -> Result<PathBuf
     let prompts = folder.join("prompts");
     fs::create_dir_all(&prompts).map_err(at(&prompts))?;
     let definition = definition_for(&name, config_folder, &models);
-    let files = SHIPPED_PROMPTS.iter().map(|(file, text)| (prompts.join(file), *text));
-    for (file, text) in files.chain([(folder.join(DEFINITION_FILE), definition.as_str())]) {
+    let files = SHIPPED_PROMPTS.iter().chain(&PIPELINE_PROMPTS);
+    let files = files.map(|(file, text)| (prompts.join(file), *text));
+    let pipeline = pipeline_for(&models);
+    let pipeline = pipeline.as_deref().map(|text| (folder.join(PIPELINE_FILE), text));
+    let definition = (folder.join(DEFINITION_FILE), definition.as_str());
+    for (file, text) in files.chain([definition]).chain(pipeline) {
         fs::write(&file, text).map_err(at(&file))?;
     }
     load::load(&folder)?;
@@ -137,6 +171,29 @@ fn models_in(config_dir: &Path) -> Result<Vec<ModelName>, ScaffoldError> {
     }
     models.sort();
     Ok(models)
+}
+
+/// The shipped pipeline with the blocks of these models alone; none where it lacks one of them.
+fn pipeline_for(models: &[ModelName]) -> Option<String> {
+    const BLOCK: &str = "[[models]]\n";
+    let mut found = 0;
+    let mut kept = Vec::new();
+    // No block has an empty line in it, and each is a paragraph; the first one has a comment above it.
+    for paragraph in SHIPPED_PIPELINE.trim_end().split("\n\n") {
+        let Some((above, block)) = paragraph.split_once(BLOCK) else {
+            kept.push(paragraph.to_owned());
+            continue;
+        };
+        let is_of =
+            |model: &&ModelName| block.starts_with(&format!("name = \"{}\"\n", model.as_str()));
+        if models.iter().any(|model| is_of(&model)) {
+            found += 1;
+            kept.push(paragraph.to_owned());
+        } else if !above.is_empty() {
+            kept.push(above.trim_end().to_owned());
+        }
+    }
+    (found == models.len()).then(|| format!("{}\n", kept.join("\n\n")))
 }
 
 /// The shipped definition with other names, line by line, so that every comment stays.

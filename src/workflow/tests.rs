@@ -238,6 +238,7 @@ fn a_new_workflow_has_the_models_found_and_every_comment_and_passes_the_check() 
         comments(&written),
         comments(include_str!("../../workflows/image-editing/workflow.toml"))
     );
+    assert!(!folder.join("orchestrator.toml").exists(), "nobody says how seedream-v4 is reached");
     let left: Vec<_> = fs::read_dir(out.path().join("workflows"))
         .unwrap()
         .map(|e| e.unwrap().file_name())

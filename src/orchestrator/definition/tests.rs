@@ -130,3 +130,27 @@ fn what_is_wrong_is_told_in_words() {
     }
     insta::assert_snapshot!(told);
 }
+
+#[test]
+fn a_new_workflow_has_the_shipped_pipeline_of_its_models() {
+    let out = tempfile::tempdir().unwrap();
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows/image-editing");
+    for models in [vec!["nano-banana", "wan-2.5-edit"], vec!["nano-banana"]] {
+        let config = tempfile::tempdir().unwrap();
+        for model in &models {
+            std::fs::create_dir(config.path().join(model)).unwrap();
+            std::fs::write(config.path().join(model).join("research.md"), "# Notes\n").unwrap();
+        }
+        let name = format!("posters-{}", models.len());
+        let folder = crate::workflow::scaffold::new_from(config.path(), &name, out.path()).unwrap();
+        let workflow = crate::workflow::load::load(&folder).unwrap();
+        let pipeline = load(&folder, &workflow).unwrap().expect("it has a pipeline");
+        let names: Vec<&str> =
+            pipeline.keys.models.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names.len(), models.len());
+        assert!(names.iter().all(|name| models.contains(name)), "{names:?}");
+        let both =
+            load(&shipped, &crate::workflow::load::load(&shipped).unwrap()).unwrap().unwrap();
+        assert_eq!(pipeline.prompts, both.prompts);
+    }
+}

@@ -5,7 +5,18 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::store::StoreError;
 
-/// A picture whose fate is to be found out, or is known and not logged yet.
+/// A picture that was given back, of which nothing is known yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenBack {
+    /// The job that gave it back.
+    pub job_id: i64,
+    /// The task.
+    pub task_id: String,
+    /// The attachment's title.
+    pub title: String,
+}
+
+/// What became of a picture, not logged yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fate {
     /// The job that gave it back.
@@ -14,10 +25,12 @@ pub struct Fate {
     pub task_id: String,
     /// Which run of the task.
     pub run: i32,
-    /// The attachment's title.
-    pub title: String,
-    /// Kept or not, when that was known, and in which words.
-    pub known: Option<(bool, DateTime<Utc>, Option<String>)>,
+    /// False where it was deleted.
+    pub kept: bool,
+    /// When that was known.
+    pub at: DateTime<Utc>,
+    /// In words, where it was deleted.
+    pub words: Option<String>,
 }
 
 /// Notes that a task was deleted, for its last run with a winner; false when it had none, or that is known.
@@ -85,9 +98,10 @@ pub async fn due(
     workflow_id: i64,
     finished_before: DateTime<Utc>,
     limit: i64,
-) -> Result<Vec<Fate>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT job_id, task_id, run, upload_title AS "upload_title!" FROM pipeline_jobs
+) -> Result<Vec<GivenBack>, StoreError> {
+    Ok(sqlx::query_as!(
+        GivenBack,
+        r#"SELECT job_id, task_id, upload_title AS "title!" FROM pipeline_jobs
             WHERE workflow_id = $1 AND outcome = 'winner' AND feedback_kept IS NULL
               AND finished_at <= $2
             ORDER BY finished_at LIMIT $3"#,
@@ -96,17 +110,7 @@ pub async fn due(
         limit
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Fate {
-            job_id: row.job_id,
-            task_id: row.task_id,
-            run: row.run,
-            title: row.upload_title,
-            known: None,
-        })
-        .collect())
+    .await?)
 }
 
 /// Fates that are known and not logged yet.
@@ -118,9 +122,10 @@ pub async fn unlogged(
     workflow_id: i64,
     limit: i64,
 ) -> Result<Vec<Fate>, StoreError> {
-    let rows = sqlx::query!(
-        r#"SELECT job_id, task_id, run, upload_title AS "upload_title!",
-                  feedback_kept AS "kept!", feedback_at AS "at!", feedback_words
+    Ok(sqlx::query_as!(
+        Fate,
+        r#"SELECT job_id, task_id, run, feedback_kept AS "kept!", feedback_at AS "at!",
+                  feedback_words AS words
              FROM pipeline_jobs
             WHERE workflow_id = $1 AND feedback_kept IS NOT NULL AND NOT feedback_logged
             ORDER BY feedback_at LIMIT $2"#,
@@ -128,17 +133,7 @@ pub async fn unlogged(
         limit
     )
     .fetch_all(pool)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Fate {
-            job_id: row.job_id,
-            task_id: row.task_id,
-            run: row.run,
-            title: row.upload_title,
-            known: Some((row.kept, row.at, row.feedback_words)),
-        })
-        .collect())
+    .await?)
 }
 
 /// Notes that a fate was logged, unless another one is known since.

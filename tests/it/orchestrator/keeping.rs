@@ -166,3 +166,25 @@ async fn the_pipelines_rows_go_with_their_tasks_and_no_number_is_given_twice() {
     let run = works.value("SELECT to_jsonb(max(run)) FROM pipeline_jobs WHERE task_id <> ''").await;
     assert_eq!(run, 2, "the removed run keeps its number");
 }
+
+#[tokio::test]
+async fn a_picture_that_cannot_be_looked_at_keeps_no_other_from_being_looked_at() {
+    let works = Works::new(&[9], &[9]).await;
+    let tasks = [works.task("Πρώτη"), works.task("Δεύτερη"), works.task("Τρίτη")];
+    for (task, delivery) in tasks.iter().zip(["1", "2", "3"]) {
+        works.deliver_status(task, "ready for edit", delivery).await;
+        assert!(matches!(works.work().await, Worked::Finished(Ended::Winner { .. })));
+    }
+    let kept_after = works.pipeline.definition.keys.rounds.kept_after_days;
+    works.stage.clock.advance(Duration::days(i64::from(kept_after) + 1));
+    let forbidden = Fault::status(403, r#"{"err":"Forbidden","ECODE":"ACCESS_999"}"#);
+    let first = Matcher::clickup().method("GET").path(&format!("/api/v2/task/{}*", tasks[0]));
+    works.script.when(first, 1, forbidden);
+    let failed = works.pipeline.find_out_fates().await.expect_err("the first look fails");
+    assert!(failed.to_string().starts_with("ClickUp"), "{failed}");
+    let told = "SELECT jsonb_agg(clickup_task_id ORDER BY id) FROM tasks WHERE feedback_kept";
+    assert_eq!(works.value(told).await, json!([tasks[1], tasks[2]]), "the others are told");
+    assert_eq!(works.script.left(), 0);
+    assert_eq!(works.pipeline.find_out_fates().await.expect("it looks"), 1);
+    assert_eq!(works.value(told).await, json!(tasks));
+}
