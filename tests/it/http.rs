@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod calls;
 mod listener;
+mod orders;
 mod pages;
 
 use axum::Router;

@@ -1,5 +1,6 @@
 //! Insights live on: what each next analysis says of them, what rests on them, and how a window is cut to fit.
 
+mod golden;
 mod guards;
 
 use mathesis::claude::{AttemptError, AttemptErrorKind, MessageRequest};
@@ -355,7 +356,7 @@ async fn request_with(text: &str) -> String {
 }
 
 /// The text as the filter `data` quotes it, within the JSON of a request.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let json = serde_json::to_string(text).expect("a text is JSON");
     let inner = json.replace('<', "\\u003c").replace('>', "\\u003e");
     let outer = serde_json::to_string(&inner).expect("a text is JSON");

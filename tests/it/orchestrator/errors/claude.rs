@@ -11,7 +11,7 @@ use super::{Call, Case, Obstacle, case, hold_to_the_page, play_all, shown};
 fn enhancement() -> Call {
     Call {
         name: "wan-2.5-edit's enhancement",
-        kind: "any call",
+        kind: "an enhancement",
         matcher: Matcher::claude().body("Write the prompt for wan-2.5-edit"),
     }
 }
@@ -20,7 +20,7 @@ fn enhancement() -> Call {
 fn enhancements() -> Call {
     Call {
         name: "both enhancements",
-        kind: "any call",
+        kind: "an enhancement",
         matcher: Matcher::claude().body("Write the prompt for "),
     }
 }
@@ -29,7 +29,7 @@ fn enhancements() -> Call {
 fn validation() -> Call {
     Call {
         name: "wan-2.5-edit's validation",
-        kind: "any call",
+        kind: "a validation",
         matcher: Matcher::claude()
             .body(r"Target model: wan-2.5-edit\n\nAbove are the original picture"),
     }
