@@ -1,5 +1,6 @@
 //! One paid HTTP attempt and every way it can end.
 
+use super::batch::BatchApi;
 use super::wire::{MessageRequest, MessageResponse};
 use crate::outbound::Closed;
 use futures::future::BoxFuture;
@@ -26,6 +27,11 @@ pub trait ClaudeApi: Send + Sync {
 
     /// Whether the API has said that nothing is left of a limit, and until when: no attempt may leave before that.
     fn closed(&self) -> Option<Closed> {
+        None
+    }
+
+    /// Where batches are handed in; none where only single requests are answered.
+    fn batches(&self) -> Option<&dyn BatchApi> {
         None
     }
 }

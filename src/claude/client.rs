@@ -1,6 +1,9 @@
 //! The real client: one HTTP attempt, and whatever comes back made into an [`AttemptOutcome`].
 
+mod batches;
+
 use super::attempt::{AttemptError, AttemptErrorKind, AttemptOutcome, ClaudeApi};
+use super::batch::BatchApi;
 use super::error::ClientError;
 use super::retry::retry_after;
 use super::wire::{API_VERSION, ErrorEnvelope, MessageRequest, TokenCount};
@@ -91,6 +94,7 @@ pub struct HttpClaude {
     http: reqwest::Client,
     address: reqwest::Url,
     counting: reqwest::Url,
+    batches: reqwest::Url,
     api_key: Option<ApiKey>,
     answer_bytes_max: usize,
 }
@@ -108,6 +112,7 @@ impl HttpClaude {
         };
         let address = below(&["v1", "messages"])?;
         let counting = below(&["v1", "messages", "count_tokens"])?;
+        let batches = below(&["v1", "messages", "batches"])?;
 
         // The journal has one row an attempt, so neither a redirect nor a hidden retry may make a second one.
         let http = outbound::client(&address, settings.connect_timeout, settings.timeout)
@@ -117,6 +122,7 @@ impl HttpClaude {
             http,
             address,
             counting,
+            batches,
             api_key: settings.api_key,
             answer_bytes_max: settings.answer_bytes_max,
         })
@@ -188,19 +194,28 @@ impl HttpClaude {
         post: reqwest::RequestBuilder,
         body: Result<Vec<u8>, String>,
     ) -> Result<reqwest::Response, AttemptError> {
-        let Some(key) = &self.api_key else {
-            return Err(AttemptError::new(AttemptErrorKind::NotConfigured, "no API key is set"));
-        };
-        let not_sent = |message: String| AttemptError::new(AttemptErrorKind::NotSent, message);
-        let key = outbound::secret_header(&key.0)
-            .ok_or_else(|| not_sent("the API key cannot be a header".to_owned()))?;
-        post.body(body.map_err(not_sent)?)
-            .header("x-api-key", key)
-            .header("anthropic-version", API_VERSION)
-            .header(CONTENT_TYPE, "application/json")
+        let body = body.map_err(|message| AttemptError::new(AttemptErrorKind::NotSent, message))?;
+        self.headed(post.body(body))?
             .send()
             .await
             .map_err(|error| attempt_error(failure_of(&error)))
+    }
+
+    /// The request with the key and the version.
+    fn headed(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::RequestBuilder, AttemptError> {
+        let Some(key) = &self.api_key else {
+            return Err(AttemptError::new(AttemptErrorKind::NotConfigured, "no API key is set"));
+        };
+        let key = outbound::secret_header(&key.0).ok_or_else(|| {
+            AttemptError::new(AttemptErrorKind::NotSent, "the API key cannot be a header")
+        })?;
+        Ok(request
+            .header("x-api-key", key)
+            .header("anthropic-version", API_VERSION)
+            .header(CONTENT_TYPE, "application/json"))
     }
 }
 
@@ -222,6 +237,10 @@ impl ClaudeApi for HttpClaude {
 
     fn closed(&self) -> Option<Closed> {
         self.throttle.closed()
+    }
+
+    fn batches(&self) -> Option<&dyn BatchApi> {
+        Some(self)
     }
 }
 

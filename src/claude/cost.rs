@@ -46,10 +46,21 @@ pub fn cost(model: &str, usage: &Usage) -> Cost {
 /// written to the five-minute cache; the answer as `max_tokens` in full.
 #[must_use]
 pub fn estimate(model: &str, prompt_bytes: usize, max_tokens: u32) -> Decimal {
+    guess(model, prompt_bytes, max_tokens, None)
+}
+
+/// The same for a call that goes into a batch: half.
+#[must_use]
+pub fn estimate_in_batch(model: &str, prompt_bytes: usize, max_tokens: u32) -> Decimal {
+    guess(model, prompt_bytes, max_tokens, Some("batch"))
+}
+
+fn guess(model: &str, prompt_bytes: usize, max_tokens: u32, tier: Option<&str>) -> Decimal {
     let prompt_tokens = u64::try_from(prompt_bytes.div_ceil(3)).unwrap_or(u64::MAX);
     let usage = Usage {
         output_tokens: u64::from(max_tokens),
         cache_creation_input_tokens: Some(prompt_tokens),
+        service_tier: tier.map(str::to_owned),
         ..Usage::default()
     };
     cost(model, &usage).usd
@@ -252,6 +263,7 @@ mod tests {
         assert_eq!(estimate("claude-opus-5-5", 3000, 100), usd("0.007"));
         // One byte more is one token more.
         assert_eq!(estimate("claude-opus-5-5", 3001, 100), usd("0.007005"));
+        assert_eq!(estimate_in_batch("claude-opus-5-5", 3000, 100), usd("0.0035"));
     }
 
     #[test]

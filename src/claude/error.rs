@@ -197,6 +197,12 @@ pub enum CallError {
         /// What is wrong there.
         message: String,
     },
+    /// A batch's day was over before its request was answered.
+    #[error("Claude did not answer the batch within its day.")]
+    BatchExpired,
+    /// Somebody cancelled the batch.
+    #[error("The batch was cancelled outside of Mathesis before it was answered.")]
+    BatchCanceled,
     /// The record of the call could not be written; without it no call is made.
     #[error("The record of the call to Claude could not be written: {source}.")]
     Journal {
@@ -236,6 +242,8 @@ impl CallError {
             Self::UnknownStop { .. } => "claude_unknown_stop",
             Self::Empty { .. } => "claude_empty",
             Self::InvalidJson { .. } => "claude_invalid_json",
+            Self::BatchExpired => "claude_batch_expired",
+            Self::BatchCanceled => "claude_batch_canceled",
             Self::Journal { .. } => "claude_journal",
         }
     }
@@ -254,6 +262,7 @@ impl CallError {
             | Self::Paused
             | Self::Empty { .. }
             | Self::InvalidJson { .. }
+            | Self::BatchExpired
             | Self::Journal { .. } => true,
             Self::NotConfigured
             | Self::NotSent { .. }
@@ -269,6 +278,7 @@ impl CallError {
             | Self::Refused { .. }
             | Self::ToolUse
             | Self::ContextWindowExceeded
+            | Self::BatchCanceled
             | Self::UnknownStop { .. } => false,
         }
     }
@@ -350,6 +360,10 @@ impl CallError {
                 "Look at the recorded request for what gave offence, or name another model, then retry."
             }
             Self::UnknownStop { .. } => "Update this program, then retry.",
+            Self::BatchExpired => {
+                "It is asked again by itself; if it goes on, set claude.batch to false in the workflow's file."
+            }
+            Self::BatchCanceled => "See in the Claude Console who cancelled it, then retry.",
             Self::InvalidJson { .. } => {
                 "It is tried again by itself; if it goes on, name a stronger model in the workflow's file."
             }

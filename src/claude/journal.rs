@@ -61,6 +61,33 @@ pub struct Finished {
     pub duration_ms: u64,
 }
 
+/// Tokens by kind, as the database counts them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Read at full price.
+    pub input: Option<i64>,
+    /// Written to the prompt cache.
+    pub cache_creation: Option<i64>,
+    /// Read from the prompt cache.
+    pub cache_read: Option<i64>,
+    /// Written by the model, thinking included.
+    pub output: Option<i64>,
+}
+
+impl Finished {
+    /// Its tokens; none where no answer told.
+    #[must_use]
+    pub fn tokens(&self) -> Tokens {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.usage.as_ref().map_or_else(Tokens::default, |usage| Tokens {
+            input: Some(count(usage.input_tokens)),
+            cache_creation: usage.cache_creation_input_tokens.map(count),
+            cache_read: usage.cache_read_input_tokens.map(count),
+            output: Some(count(usage.output_tokens)),
+        })
+    }
+}
+
 /// Waiting and chance, as parameters.
 pub trait Pause: Send + Sync {
     /// Waits this long.

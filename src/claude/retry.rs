@@ -177,7 +177,8 @@ fn backoff(retries_done: u32, jitter: f64) -> Duration {
         .unwrap_or(Duration::from_secs(8))
 }
 
-fn finished(
+/// How an attempt is written down.
+pub(super) fn finished(
     request: &MessageRequest,
     outcome: &AttemptOutcome,
     answer: &Result<Answer, CallError>,

@@ -1,6 +1,11 @@
 //! Claude by script: answers in a given order, and a record of what was asked. For tests, here and elsewhere.
 
+mod batches;
+
+pub use batches::{BatchFault, Fate};
+
 use super::attempt::{AttemptError, AttemptErrorKind, AttemptOutcome, ClaudeApi};
+use super::batch::BatchApi;
 use super::error::JournalError;
 use super::journal::{CallId, CallJournal, Finished, Pause};
 use super::retry::retry_after;
@@ -23,7 +28,9 @@ pub struct ScriptedClaude {
     script: Mutex<Script>,
     fallback: Mutex<Option<Fallback>>,
     held: watch::Sender<bool>,
+    kept: watch::Sender<bool>,
     asked: watch::Sender<usize>,
+    batches: Mutex<batches::Batches>,
 }
 
 type Counter = Box<dyn FnMut(&MessageRequest) -> Result<u64, AttemptError> + Send>;
@@ -42,6 +49,8 @@ impl Default for ScriptedClaude {
             script: Mutex::default(),
             fallback: Mutex::default(),
             held: watch::channel(false).0,
+            kept: watch::channel(false).0,
+            batches: Mutex::default(),
             asked: watch::channel(0).0,
         }
     }
@@ -160,9 +169,27 @@ impl ScriptedClaude {
         self.held.send_replace(true);
     }
 
-    /// Lets the waiting attempts go on.
+    /// Lets the waiting attempts go on, and the answers that were kept back.
     pub fn release(&self) {
         self.held.send_replace(false);
+        self.kept.send_replace(false);
+    }
+
+    /// From now on a batch is made, and the answer that says so waits, until [`release`](Self::release).
+    pub fn keep_answers(&self) {
+        self.kept.send_replace(true);
+    }
+
+    async fn arrive(&self, request: &MessageRequest) {
+        self.script().requests.push(request.clone());
+        self.asked.send_modify(|made| *made += 1);
+        let mut held = self.held.subscribe();
+        let _sender_lives_in_self = held.wait_for(|held| !held).await;
+    }
+
+    async fn leave(&self) {
+        let mut kept = self.kept.subscribe();
+        let _sender_lives_in_self = kept.wait_for(|kept| !kept).await;
     }
 
     /// Waits until this many attempts have been made in all, whether answered or held.
@@ -203,10 +230,7 @@ impl ScriptedClaude {
 impl ClaudeApi for ScriptedClaude {
     fn attempt<'a>(&'a self, request: &'a MessageRequest) -> BoxFuture<'a, AttemptOutcome> {
         Box::pin(async move {
-            self.script().requests.push(request.clone());
-            self.asked.send_modify(|made| *made += 1);
-            let mut held = self.held.subscribe();
-            let _sender_lives_in_self = held.wait_for(|held| !held).await;
+            self.arrive(request).await;
             self.respond(request)
         })
     }
@@ -227,6 +251,10 @@ impl ClaudeApi for ScriptedClaude {
 
     fn configured(&self) -> bool {
         true
+    }
+
+    fn batches(&self) -> Option<&dyn BatchApi> {
+        Some(self)
     }
 }
 

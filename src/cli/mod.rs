@@ -5,6 +5,7 @@
 
 mod automation;
 mod context;
+mod cost;
 mod cycle;
 mod demo;
 mod doctor;
@@ -94,6 +95,7 @@ enum Command {
     /// See what Claude found in the tasks
     #[command(subcommand)]
     Insight(insight::InsightCommand),
+    Cost(cost::Cost),
     /// See how far the adoption gate can be trusted
     #[command(subcommand)]
     Gate(gate::GateCommand),
@@ -216,6 +218,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Version(command) => version::run(command, &settings).await,
         Command::Automation(command) => automation::run(command, &settings).await,
         Command::Insight(command) => insight::run(command, &settings).await,
+        Command::Cost(command) => cost::run(command, &settings).await,
         Command::Gate(command) => gate::run(command, &settings).await,
         Command::Key(command) => key::run(command, &settings).await,
         Command::Import(command) => import::run(command, &settings).await,

@@ -37,13 +37,21 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
     let recommended: Vec<Recommendation> = serde_json::from_value(recommended).unwrap_or_default();
     let mut candidates = Vec::new();
     let mut without = Vec::new();
+    let mut waits = None;
     for model in &definition.models {
         let model = model.name.as_str();
         let material = Material { found: &found, recommended: &recommended };
-        match candidate(engine, claim, &definition, model, material).await? {
-            Ok(candidate) => candidates.push(candidate),
-            Err(reason) => without.push(NoCandidate { model: model.to_owned(), reason }),
+        match candidate(engine, claim, &definition, model, material).await {
+            Ok(Ok(candidate)) => candidates.push(candidate),
+            Ok(Err(reason)) => without.push(NoCandidate { model: model.to_owned(), reason }),
+            // The batches of all models run side by side.
+            Err(failure) if failure.waits => waits = Some(failure),
+            // What is under way is seen to its end before anything is held.
+            Err(failure) => return Err(waits.unwrap_or(failure)),
         }
+    }
+    if let Some(waits) = waits {
+        return Err(waits);
     }
     Ok(What::Candidates { candidates, without })
 }

@@ -6,11 +6,14 @@
 
 mod analyze;
 mod apply;
+mod batched_call;
 pub mod deal;
 mod decide;
 mod generate;
 mod paid_call;
 mod roll_back;
+
+pub(crate) use batched_call::settle_abandoned;
 
 use std::time::Duration;
 
@@ -48,6 +51,9 @@ pub struct EffectFailure {
     pub retryable: bool,
     /// How long the other side asked to wait.
     pub retry_after: Option<Duration>,
+    /// Not a failure where it is true: what the effect asked for takes its time elsewhere. It goes back to the queue for
+    /// as long as `retry_after` says, and no try is spent.
+    pub waits: bool,
     /// The hold that is placed when it has failed for good.
     pub hold: HoldKind,
     /// What tells the hold apart; the effect's kind where nothing is said.
@@ -67,6 +73,7 @@ impl EffectFailure {
             remedy: remedy.into(),
             retryable: false,
             retry_after: None,
+            waits: false,
             hold: HoldKind::EffectFailed,
             subject: None,
         }

@@ -8,13 +8,14 @@ use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::{EffectFailure, month_start};
+use super::{EffectFailure, batched_call, month_start};
 use crate::claude::{
-    self, CallError, CallId, CallJournal, Finished, JournalError, MessageRequest, RetryPolicy,
+    self, BatchApi, CallError, CallId, CallJournal, Finished, JournalError, MessageRequest,
+    RetryPolicy,
 };
 use crate::runtime::Engine;
 use crate::store::analysis_plans::AnalysisPlan;
-use crate::store::claude_calls::{self, CallIntent, CallOutcome};
+use crate::store::claude_calls::{self, CallIntent, CallOutcome, Payer, RecordedAnswer};
 use crate::store::effects::{self, ClaimedEffect};
 use crate::store::holds::HoldKind;
 use crate::workflow::Definition;
@@ -40,10 +41,12 @@ pub(super) struct Unusable(pub String);
 /// Crash contract. Before the intent row: nothing happened. Between the intent row and the outcome
 /// row: the call may have been made; the redo writes it off as lost with its estimated cost and makes
 /// it once more. After the outcome row: the redo reads the answer on record and pays nothing, refused
-/// answers included, since judging is deterministic.
+/// answers included, since judging is deterministic. A call in a batch outlives whoever made it: see
+/// [`batched_call::make_call`].
 ///
 /// # Errors
-/// [`EffectFailure`] when the budget is spent, a call failed, or no answer could be used.
+/// [`EffectFailure`] when the budget is spent, a call failed, no answer could be used, or a batch has not
+/// ended yet.
 pub(super) async fn ask<T>(
     caller: Caller<'_>,
     build: impl Fn(&[String]) -> Result<MessageRequest, EffectFailure>,
@@ -56,9 +59,9 @@ pub(super) async fn ask<T>(
     let mut read: HashMap<String, usize> = HashMap::new();
     loop {
         let request = build(&rejected)?;
-        let hash = request.request_hash();
-        let on_record =
-            claude_calls::answers_on_record(pool, workflow_id, effect_id, &hash).await?;
+        // A batch is asked once, and its answer is taken though its question would be another one by now.
+        let hash = caller.batches().map_or_else(|| request.request_hash(), |_| String::new());
+        let on_record = answers_on_record(caller, &hash).await?;
         let seen = read.entry(hash).or_default();
         let refused = match on_record.get(*seen) {
             Some(record) => {
@@ -90,6 +93,21 @@ pub(super) async fn ask<T>(
     }
 }
 
+async fn answers_on_record(
+    caller: Caller<'_>,
+    hash: &str,
+) -> Result<Vec<RecordedAnswer>, EffectFailure> {
+    let Caller { engine, claim, purpose, .. } = caller;
+    let (pool, workflow_id, effect_id) = (engine.store.pool(), claim.workflow_id, claim.effect_id);
+    Ok(match caller.batches() {
+        None => claude_calls::answers_on_record(pool, workflow_id, effect_id, hash).await?,
+        Some(_) => {
+            let Purpose { name, model } = purpose;
+            claude_calls::answers_for_purpose(pool, workflow_id, effect_id, name, model).await?
+        }
+    })
+}
+
 /// Who asks, and for what.
 #[derive(Clone, Copy)]
 pub(super) struct Caller<'c> {
@@ -99,6 +117,46 @@ pub(super) struct Caller<'c> {
     pub purpose: Purpose<'c>,
     /// What an analysis shows; fixed with the first intent.
     pub plan: Option<&'c AnalysisPlan>,
+}
+
+impl<'c> Caller<'c> {
+    /// Where batches are handed in, if the workflow wants its calls in batches.
+    pub(super) fn batches(self) -> Option<&'c dyn BatchApi> {
+        if self.definition.claude.batch { self.engine.claude.batches() } else { None }
+    }
+
+    /// What a call is booked at before its answer is here.
+    fn estimate(self, request: &MessageRequest) -> Decimal {
+        let guess =
+            if self.batches().is_some() { claude::estimate_in_batch } else { claude::estimate };
+        guess(&request.model, request.prompt_bytes(), request.max_tokens)
+    }
+
+    /// Writes down that a call is about to be made.
+    pub(super) async fn begin(
+        self,
+        attempt: i32,
+        request: &MessageRequest,
+    ) -> Result<Uuid, crate::store::StoreError> {
+        let Caller { engine, claim, purpose, .. } = self;
+        let call_id = Uuid::now_v7();
+        let intent = CallIntent {
+            call_id,
+            payer: Payer::Effect { cycle: claim.cycle, effect_id: claim.effect_id },
+            purpose: purpose.name,
+            model_name: purpose.model,
+            attempt,
+            batch: self.batches().is_some(),
+            claude_model: &request.model,
+            request_hash: &request.request_hash(),
+            estimated_cost_usd: self.estimate(request),
+            worker_id: engine.worker_id,
+            plan: self.plan,
+        };
+        let pool = engine.store.pool();
+        claude_calls::begin(pool, claim.workflow_id, &intent, engine.now()).await?;
+        Ok(call_id)
+    }
 }
 
 fn no_usable_answer(rejected: &[String]) -> EffectFailure {
@@ -114,8 +172,10 @@ fn no_usable_answer(rejected: &[String]) -> EffectFailure {
 }
 
 async fn make_call(caller: Caller<'_>, request: &MessageRequest) -> Result<String, PaidCallError> {
-    check_claim(caller).await.map_err(PaidCallError::Effect)?;
-    check_budget(caller, request).await.map_err(PaidCallError::Effect)?;
+    if let Some(api) = caller.batches() {
+        return batched_call::make_call(caller, api, request).await;
+    }
+    check(caller, request).await?;
     let journal = Journal { caller };
     let policy = RetryPolicy { retries_max: caller.definition.claude.request_retries_max };
     let engine = caller.engine;
@@ -126,7 +186,17 @@ async fn make_call(caller: Caller<'_>, request: &MessageRequest) -> Result<Strin
     Ok(answer.text)
 }
 
-enum PaidCallError {
+/// Whether the call may be made at all.
+pub(super) async fn check(
+    caller: Caller<'_>,
+    request: &MessageRequest,
+) -> Result<(), PaidCallError> {
+    check_claim(caller).await.map_err(PaidCallError::Effect)?;
+    check_budget(caller, request).await.map_err(PaidCallError::Effect)
+}
+
+/// Why a call brought no text.
+pub(super) enum PaidCallError {
     Call(CallError),
     Effect(EffectFailure),
 }
@@ -143,6 +213,12 @@ impl PaidCallError {
             Self::Call(error) => error.to_string(),
             Self::Effect(failure) => failure.words.clone(),
         }
+    }
+}
+
+impl From<crate::store::StoreError> for PaidCallError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Effect(error.into())
     }
 }
 
@@ -182,7 +258,7 @@ async fn check_budget(caller: Caller<'_>, request: &MessageRequest) -> Result<()
     let Caller { engine, claim, definition, .. } = caller;
     let since = month_start(engine.now(), definition.timezone);
     let spent = claude_calls::cost_since(engine.store.pool(), claim.workflow_id, since).await?;
-    let next = claude::estimate(&request.model, request.prompt_bytes(), request.max_tokens);
+    let next = caller.estimate(request);
     // The definition in force sets the budget, so that an operator can raise it at once.
     let budget = engine
         .registry
@@ -220,28 +296,9 @@ impl CallJournal for Journal<'_> {
         request: &'a MessageRequest,
     ) -> BoxFuture<'a, Result<CallId, JournalError>> {
         Box::pin(async move {
-            let Caller { engine, claim, purpose, .. } = self.caller;
-            let call_id = Uuid::now_v7();
-            let estimated_cost_usd: Decimal =
-                claude::estimate(&request.model, request.prompt_bytes(), request.max_tokens);
-            let intent = CallIntent {
-                call_id,
-                cycle: claim.cycle,
-                effect_id: claim.effect_id,
-                purpose: purpose.name,
-                model_name: purpose.model,
-                attempt: i32::try_from(attempt_no).unwrap_or(i32::MAX),
-                claude_model: &request.model,
-                request_hash: &request.request_hash(),
-                estimated_cost_usd,
-                worker_id: engine.worker_id,
-                plan: self.caller.plan,
-            };
-            let pool = engine.store.pool();
-            claude_calls::begin(pool, claim.workflow_id, &intent, engine.now())
-                .await
-                .map_err(|error| JournalError(error.to_string()))?;
-            Ok(CallId(call_id))
+            let attempt = i32::try_from(attempt_no).unwrap_or(i32::MAX);
+            let begun = self.caller.begin(attempt, request).await;
+            begun.map(CallId).map_err(|error| JournalError(error.to_string()))
         })
     }
 
@@ -261,25 +318,23 @@ impl CallJournal for Journal<'_> {
     }
 }
 
-fn outcome_of(finished: &Finished) -> CallOutcome {
-    let usage = finished.usage.as_ref();
-    let tokens = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+/// How a call is written down.
+pub(super) fn outcome_of(finished: &Finished) -> CallOutcome {
+    let tokens = finished.tokens();
     CallOutcome {
         status: if finished.error_code.is_none() { "answered" } else { "failed" },
         http_status: finished.status.map(i32::from),
         stop_reason: finished.stop_reason.clone(),
         request_id: finished.request_id.clone(),
-        input_tokens: usage.map(|usage| tokens(usage.input_tokens)),
-        cache_creation_tokens: usage
-            .and_then(|usage| usage.cache_creation_input_tokens)
-            .map(tokens),
-        cache_read_tokens: usage.and_then(|usage| usage.cache_read_input_tokens).map(tokens),
-        output_tokens: usage.map(|usage| tokens(usage.output_tokens)),
+        input_tokens: tokens.input,
+        cache_creation_tokens: tokens.cache_creation,
+        cache_read_tokens: tokens.cache_read,
+        output_tokens: tokens.output,
         cost_usd: finished.cost_usd,
         cost_estimated: finished.estimated,
         response_text: finished.response_text.clone(),
         error_code: finished.error_code.map(str::to_owned),
         error_message: finished.error_message.clone(),
-        duration_ms: Some(tokens(finished.duration_ms)),
+        duration_ms: Some(i64::try_from(finished.duration_ms).unwrap_or(i64::MAX)),
     }
 }

@@ -7,6 +7,7 @@
 mod assignments;
 mod auth;
 mod body;
+mod costs;
 mod cycles;
 mod dashboard;
 mod error;

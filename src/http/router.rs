@@ -16,8 +16,8 @@ use super::auth::{Need, gate};
 use super::error::Problem;
 use super::operations::{self, CYCLE_OPERATIONS};
 use super::{
-    App, assignments, cycles, dashboard, events, health, history, login, metrics, models, observe,
-    stream, versions,
+    App, assignments, costs, cycles, dashboard, events, health, history, login, metrics, models,
+    observe, stream, versions,
 };
 
 /// How long a body may pause between two of its parts.
@@ -83,6 +83,7 @@ fn reading() -> Router<App> {
         .route("/v1/workflows/{workflow}/cycles/{number}/transitions", get(cycles::transitions))
         .route("/v1/workflows/{workflow}/cycles/{number}/effects", get(cycles::effects))
         .route("/v1/workflows/{workflow}/cycles/{number}/calls", get(cycles::calls))
+        .route("/v1/workflows/{workflow}/costs", get(costs::costs))
         .route("/v1/workflows/{workflow}/insights", get(history::insights))
         .route("/v1/workflows/{workflow}/changes", get(history::changes))
         .route("/v1/workflows/{workflow}/stream", get(stream::transitions))

@@ -248,8 +248,7 @@ impl CallJournal for Question<'_> {
 }
 
 fn end_of(finished: &Finished) -> CallEnd {
-    let usage = finished.usage.as_ref();
-    let tokens = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let tokens = finished.tokens();
     let status = match (&finished.error_code, &finished.response_text) {
         (None, _) => CallStatus::Answered,
         (Some(_), Some(_)) => CallStatus::Failed,
@@ -263,16 +262,16 @@ fn end_of(finished: &Finished) -> CallEnd {
         http_status: finished.status.map(i32::from),
         request_id: finished.request_id.clone(),
         stop_reason: finished.stop_reason.clone(),
-        input_tokens: usage.map(|usage| tokens(usage.input_tokens)),
-        cache_creation_tokens: usage.and_then(|u| u.cache_creation_input_tokens).map(tokens),
-        cache_read_tokens: usage.and_then(|u| u.cache_read_input_tokens).map(tokens),
-        output_tokens: usage.map(|usage| tokens(usage.output_tokens)),
+        input_tokens: tokens.input,
+        cache_creation_tokens: tokens.cache_creation,
+        cache_read_tokens: tokens.cache_read,
+        output_tokens: tokens.output,
         cost_usd: finished.cost_usd,
         cost_estimated: finished.estimated,
         response_text: finished.response_text.as_ref().map(|text| text.replace('\0', "\u{fffd}")),
         error_code: finished.error_code.map(str::to_owned),
         error_message: finished.error_message.as_ref().map(|text| text.replace('\0', "\u{fffd}")),
-        duration_ms: Some(tokens(finished.duration_ms)),
+        duration_ms: Some(i64::try_from(finished.duration_ms).unwrap_or(i64::MAX)),
     }
 }
 

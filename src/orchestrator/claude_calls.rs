@@ -94,6 +94,8 @@ fn next(error: &CallError) -> Next {
         // A call that may have been billed is on record as such, and asking again changes nothing but the bill.
         | CallError::TimedOut { .. }
         | CallError::Interrupted { .. }
+        // A run asks at once and never through a batch.
+        | CallError::BatchExpired
         | CallError::Journal { .. } => Next::Later { after: error.retry_after() },
         CallError::NotConfigured
         | CallError::InvalidKey { .. }
@@ -115,6 +117,7 @@ fn next(error: &CallError) -> Next {
         | CallError::ToolUse
         | CallError::ContextWindowExceeded
         | CallError::UnknownStop { .. }
+        | CallError::BatchCanceled
         | CallError::Empty { .. }
         | CallError::InvalidJson { .. } => NEVER,
     }

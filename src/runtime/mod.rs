@@ -3,10 +3,11 @@
 //! [`advance`] is the only thing that changes a cycle. Workers perform effects and hand their results
 //! to it; the watcher, the scheduler and operators submit events to it. Each chore is one noun in one
 //! file: watcher, standing watch (`harm`), scheduler, rescuer, pruner, refresher,
-//! reconciler.
+//! reconciler, abandoned `batches`.
 
 mod advance;
 mod assigner;
+mod batches;
 mod claims;
 mod engine;
 mod harm;
@@ -29,6 +30,7 @@ pub use advance::{
     AdvanceError, Advanced, Candidate, FileChange, Moved, Submission, What, advance, replay,
 };
 pub use assigner::{AssignError, Assignment, ModelStanding, VersionAssigner};
+pub use batches::settle_abandoned_batches;
 pub use claims::{Claimed, Claims, KnownClaim};
 pub use engine::{DrawSeed, Engine, EngineSettings};
 pub use harm::check as check_harm;

@@ -8,6 +8,7 @@ use super::registry::Workflow;
 use crate::cycle::{ModelOutcome, State, StateName};
 use crate::experiment::evidence::Evidence;
 use crate::experiment::{ByArm, Phase};
+use crate::store::claude_batches::{self, WaitingBatch};
 use crate::store::cycles::{self, CycleRow};
 use crate::store::experiments::{self, ExperimentRow};
 use crate::store::holds::{self, HoldRow};
@@ -36,6 +37,8 @@ pub struct CycleStatus {
     pub trigger_tasks: u32,
     /// What holds it.
     pub holds: Vec<HoldStatus>,
+    /// The batches of Claude's that it waits for, up to a day each.
+    pub batches: Vec<WaitingBatch>,
     /// Per model: what serves, what is tested, how far.
     pub models: Vec<ModelStatus>,
     /// How each model ended, for a cycle that has.
@@ -122,7 +125,9 @@ pub async fn cycle_status(
     let ended = cycle.snapshot.state.name().is_terminal();
     let holds: Vec<HoldStatus> =
         if ended { Vec::new() } else { held.into_iter().map(hold_status).collect() };
-    let sentence = sentence(&cycle, &models, &holds, tasks_waiting);
+    let batches =
+        claude_batches::waiting_of_cycle(pool, workflow.workflow_id, cycle.number).await?;
+    let sentence = sentence(&cycle, &models, &holds, &batches, tasks_waiting);
     Ok(Some(CycleStatus {
         workflow: workflow.name().to_owned(),
         cycle: cycle.number,
@@ -134,6 +139,7 @@ pub async fn cycle_status(
         tasks_waiting,
         trigger_tasks,
         holds,
+        batches,
         models,
         outcome: cycle.snapshot.state.outcome().map(|o| o.models.clone()).unwrap_or_default(),
         sentence,
@@ -208,6 +214,7 @@ fn sentence(
     cycle: &CycleRow,
     models: &[ModelStatus],
     holds: &[HoldStatus],
+    batches: &[WaitingBatch],
     waiting: i64,
 ) -> String {
     let title = cycle.snapshot.state.name().title();
@@ -245,10 +252,19 @@ fn sentence(
     } else {
         format!("Cycle {} {title}: {doing}", cycle.number)
     };
+    let head = match batches.first() {
+        Some(batch) => format!("{head}, {}", waiting_since(batch)),
+        None => head,
+    };
     match holds.first() {
         Some(hold) => format!("{head}. Held: {}. What helps: {}", hold.reason, hold.remedy),
         None => head,
     }
+}
+
+/// The oldest one's, since the cycle goes on when all have ended.
+fn waiting_since(batch: &WaitingBatch) -> String {
+    format!("waiting for a batch since {} UTC (up to 24 h)", batch.since.format("%Y-%m-%d %H:%M"))
 }
 
 fn decks(models: &[ModelStatus], dealt: impl Fn(&&ModelStatus) -> bool) -> String {

@@ -37,6 +37,9 @@ pub enum Worked {
         /// True when a hold was placed.
         held: bool,
     },
+    /// An effect waits for something that takes its time elsewhere, such as a batch, and is looked at again
+    /// later. No try was spent.
+    Waits,
     /// Another worker took the effect over, or its cycle dropped it.
     Lost,
 }
@@ -181,7 +184,28 @@ impl Worker {
         }
         match performing::perform(&self.engine, &claim).await {
             Ok(result) => self.hand_in(&claim, result).await,
+            Err(EffectFailure { waits: true, retry_after, code, words, .. }) => {
+                self.put_off(&claim, retry_after.unwrap_or(POLL), code, &words).await
+            }
             Err(failure) => self.fail(&claim, failure).await,
+        }
+    }
+
+    /// Gives the effect back until it is to be looked at again. The claim is free meanwhile, so no shutdown waits for
+    /// it and any process may go on with it.
+    async fn put_off(
+        &self,
+        claim: &ClaimedEffect,
+        wait: Duration,
+        code: &str,
+        words: &str,
+    ) -> Result<Worked, StoreError> {
+        let run_after = self.engine.now() + wait;
+        let pool = self.engine.store.pool();
+        match effects::wait_until(pool, claim, run_after, code, words).await {
+            Ok(()) => Ok(Worked::Waits),
+            Err(StoreError::LeaseLost { .. }) => Ok(Worked::Lost),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,10 +1,11 @@
-//! A stand-in for the Claude API: a real HTTP server on 127.0.0.1 that answers `POST /v1/messages`, and counts
-//! the tokens of a request.
+//! A stand-in for the Claude API: a real HTTP server on 127.0.0.1 that answers `POST /v1/messages`, counts the
+//! tokens of a request, and takes batches.
 //!
 //! It checks what the API checks (see `rules`), answers what its [`Responder`] says, and reports a plausible usage (see
 //! `meter`). Its rate limit headers are constants. What goes wrong is said by the responder's [`Reply`], or by a
 //! [`Script`] that the other stand-ins share.
 
+mod batches;
 mod meter;
 mod rules;
 
@@ -20,9 +21,10 @@ use meter::Meter;
 use rules::Refusal;
 use serde_json::{Value, json};
 
-use super::fault::{Answer, Fault};
+use super::fault::{Answer, BatchFate, Fault};
 use super::listener::{self, Answers, Bound, Listener, Request, broken};
 use super::script::Script;
+use crate::clock::{Clock, SystemClock};
 use crate::orchestrator::service::Service;
 
 /// Decides what the stand-in answers. Any `Fn(&Value) -> Reply` is one; the value is the body of the request.
@@ -126,6 +128,19 @@ impl ClaudeStandIn {
         script: Script,
         responder: impl Responder,
     ) -> io::Result<Self> {
+        Self::start_by_clock(settings, script, responder, Arc::new(SystemClock)).await
+    }
+
+    /// The same, with the days of its batches by this clock.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub async fn start_by_clock(
+        settings: StandInSettings,
+        script: Script,
+        responder: impl Responder,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
         let bound = Bound::take(settings.port).await?;
         let calls = Arc::new(AtomicU64::new(0));
         let api = Arc::new(Api {
@@ -133,6 +148,9 @@ impl ClaudeStandIn {
             responder: Box::new(responder),
             calls: Arc::clone(&calls),
             meter: Meter::default(),
+            batches: batches::Batches::default(),
+            base_url: bound.base_url().to_owned(),
+            clock,
         });
         Ok(Self { listener: bound.serve(script, api), calls })
     }
@@ -160,6 +178,9 @@ struct Api {
     responder: Box<dyn Responder>,
     calls: Arc<AtomicU64>,
     meter: Meter,
+    batches: batches::Batches,
+    base_url: String,
+    clock: Arc<dyn Clock>,
 }
 
 impl Answers for Api {
@@ -172,6 +193,15 @@ impl Answers for Api {
         fault: &'a Fault,
     ) -> BoxFuture<'a, io::Result<Response>> {
         async move {
+            if request.path().starts_with(batches::PATH) {
+                let fate =
+                    if let Fault::Batch(fate) = fault { *fate } else { BatchFate::default() };
+                let answered = rules::check_head(&request.head, &self.api_key)
+                    .and_then(|()| self.about_batches(request, fate));
+                return Ok(
+                    answered.unwrap_or_else(|refusal| error_response(request, &refusal, None, &[]))
+                );
+            }
             let counting = request.head.uri.path() == rules::COUNT_PATH;
             // Counting is free, so it is no call.
             self.calls.fetch_add(u64::from(!counting), Ordering::SeqCst);
@@ -260,38 +290,26 @@ impl Api {
         asked: &Value,
         reply: Reply,
     ) -> io::Result<Response> {
-        let text = |text: &str| json!({"type": "text", "text": text});
-        let thinking = json!({"type": "thinking", "thinking": "", "signature": "c3RhbmQtaW4="});
-        let answer = |content: Value, stop_reason: &str, details: Value| {
+        if let Some((content, stop_reason, details)) = said(&reply) {
             let message = self.message(request.number, asked, &content, stop_reason, &details);
-            listener::json(200, message.to_string())
-        };
+            return Ok(listener::json(200, message.to_string()));
+        }
         Ok(match reply {
-            Reply::Text(words) => answer(json!([text(&words)]), "end_turn", Value::Null),
-            Reply::ThinkingThenText(words) => {
-                answer(json!([thinking, text(&words)]), "end_turn", Value::Null)
-            }
-            Reply::Truncated(words) => answer(json!([text(&words)]), "max_tokens", Value::Null),
-            Reply::ThinkingOnly => answer(json!([thinking]), "max_tokens", Value::Null),
-            Reply::Stopped { stop_reason, text: words } => {
-                answer(json!([text(&words)]), &stop_reason, Value::Null)
-            }
-            Reply::Refusal => {
-                let details = json!({"type": "refusal", "category": null, "explanation": null});
-                answer(json!([]), "refusal", details)
-            }
             Reply::Error { status, kind, message, error_code, headers } => {
                 let refusal = Refusal { status, kind, message };
                 error_response(request, &refusal, error_code.as_deref(), &headers)
             }
             Reply::Html(status) => listener::html(status),
             Reply::Raw { status, body } => listener::json(status, body),
-            Reply::Hang | Reply::Slowly { .. } => {
+            Reply::CutBody => {
+                let content = json!([{"type": "text", "text": "cut"}]);
+                let message =
+                    self.message(request.number, asked, &content, "end_turn", &Value::Null);
+                listener::cut(listener::json(200, message.to_string())).await
+            }
+            _ => {
                 request.stopping.cancelled().await;
                 return Err(broken());
-            }
-            Reply::CutBody => {
-                listener::cut(answer(json!([text("cut")]), "end_turn", Value::Null)).await
             }
         })
     }
@@ -315,9 +333,29 @@ impl Api {
             "stop_details": stop_details,
             "container": null,
             "diagnostics": null,
-            "usage": self.meter.usage(request, content, stop_reason),
+            "usage": self.meter.usage(request, content, stop_reason, self.clock.now()),
         })
     }
+}
+
+/// The content, the reason of its end and the details of a reply that is a message; none for any other.
+fn said(reply: &Reply) -> Option<(Value, &str, Value)> {
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let thinking = json!({"type": "thinking", "thinking": "", "signature": "c3RhbmQtaW4="});
+    Some(match reply {
+        Reply::Text(words) => (json!([text(words)]), "end_turn", Value::Null),
+        Reply::ThinkingThenText(words) => (json!([thinking, text(words)]), "end_turn", Value::Null),
+        Reply::Truncated(words) => (json!([text(words)]), "max_tokens", Value::Null),
+        Reply::ThinkingOnly => (json!([thinking]), "max_tokens", Value::Null),
+        Reply::Stopped { stop_reason, text: words } => {
+            (json!([text(words)]), stop_reason.as_str(), Value::Null)
+        }
+        Reply::Refusal => {
+            let details = json!({"type": "refusal", "category": null, "explanation": null});
+            (json!([]), "refusal", details)
+        }
+        _ => return None,
+    })
 }
 
 fn error_response(

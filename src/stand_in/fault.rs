@@ -42,6 +42,8 @@ pub enum Fault {
     Slow(Duration),
     /// Claude answers 200 with something that is of no use.
     Answer(Answer),
+    /// Claude takes a batch, and it ends like this.
+    Batch(BatchFate),
     /// WaveSpeed takes a submit, and something becomes of it.
     Prediction(Prediction),
     /// ClickUp delivers an event in a way of its own.
@@ -60,7 +62,7 @@ impl Fault {
     pub const fn service(&self) -> Option<Service> {
         match self {
             Self::Documented(documented) => Some(documented.service()),
-            Self::Answer(_) => Some(Service::Claude),
+            Self::Answer(_) | Self::Batch(_) => Some(Service::Claude),
             Self::Prediction(_) => Some(Service::WaveSpeed),
             Self::Delivery(_) => Some(Service::ClickUp),
             _ => None,
@@ -86,6 +88,28 @@ pub enum Answer {
     NotJson,
     /// No body at all.
     Empty,
+}
+
+/// What becomes of a batch. Without a word it is answered when it is first looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchFate {
+    /// It is answered.
+    #[default]
+    Answered,
+    /// It is answered, and is in progress for so many looks before.
+    Slow {
+        /// How many.
+        looks: u32,
+    },
+    /// It is in progress until its day is over.
+    NeverEnds,
+    /// Its day is over.
+    Expired,
+    /// Somebody cancelled it.
+    Canceled,
+    /// Its requests fail inside the service.
+    Errored,
 }
 
 /// What becomes of a prediction. All but [`Prediction::CodeNot200`] are on the bill.

@@ -9,21 +9,44 @@ use uuid::Uuid;
 use super::StoreError;
 use super::analysis_plans::{self, AnalysisPlan};
 
+/// Who makes a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payer {
+    /// An effect of a cycle.
+    Effect {
+        /// The cycle.
+        cycle: i64,
+        /// The effect's row.
+        effect_id: i64,
+    },
+    /// A rehearsal, which has no cycle; all its calls bear its id.
+    Rehearsal(Uuid),
+}
+
+impl Payer {
+    fn columns(self) -> (Option<i64>, Option<i64>, Option<Uuid>) {
+        match self {
+            Self::Effect { cycle, effect_id } => (Some(cycle), Some(effect_id), None),
+            Self::Rehearsal(id) => (None, None, Some(id)),
+        }
+    }
+}
+
 /// What a call is about to do.
 #[derive(Debug, Clone)]
 pub struct CallIntent<'c> {
     /// The call.
     pub call_id: Uuid,
-    /// The cycle that pays for it.
-    pub cycle: i64,
-    /// The effect that makes it.
-    pub effect_id: i64,
+    /// Who makes it.
+    pub payer: Payer,
     /// `analysis` or `generation`.
     pub purpose: &'c str,
     /// The image model that it is about, or empty.
     pub model_name: &'c str,
     /// The attempt of this request, from 1.
     pub attempt: i32,
+    /// True when it goes into a batch, at half the price.
+    pub batch: bool,
     /// The Claude model.
     pub claude_model: &'c str,
     /// SHA-256 of the request's body.
@@ -84,15 +107,19 @@ pub struct CallRow {
     pub claude_model: String,
     /// When it began.
     pub started_at: DateTime<Utc>,
+    /// True when it went into a batch, at half the price.
+    pub batch: bool,
+    /// Anthropic's id of the batch, once it is known.
+    pub batch_id: Option<String>,
     /// answered, failed or lost; none while it runs.
     pub status: Option<String>,
     /// Anthropic's id of the request.
     pub request_id: Option<String>,
     /// Tokens read, cached ones included.
     pub input_tokens: Option<i64>,
-    /// Those of them that were written to the cache.
+    /// Those of them that were written to the prompt cache.
     pub cache_creation_tokens: Option<i64>,
-    /// Those of them that were read from the cache.
+    /// Those of them that were read from the prompt cache.
     pub cache_read_tokens: Option<i64>,
     /// Tokens written by the model.
     pub output_tokens: Option<i64>,
@@ -116,17 +143,18 @@ pub async fn begin(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    if let Some(plan) = intent.plan {
-        analysis_plans::fix(&mut tx, workflow_id, intent.cycle, plan, now).await?;
+    let (cycle, effect_id, rehearsal) = intent.payer.columns();
+    if let (Some(plan), Some(cycle)) = (intent.plan, cycle) {
+        analysis_plans::fix(&mut tx, workflow_id, cycle, plan, now).await?;
     }
     sqlx::query!(
         "INSERT INTO claude_calls (workflow_id, call_id, cycle, effect_id, purpose, model_name, attempt,
-                claude_model, request_hash, estimated_cost_usd, worker_id, started_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                claude_model, request_hash, estimated_cost_usd, worker_id, started_at, batch, rehearsal)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         workflow_id,
         intent.call_id,
-        intent.cycle,
-        intent.effect_id,
+        cycle,
+        effect_id,
         intent.purpose,
         intent.model_name,
         intent.attempt,
@@ -134,7 +162,9 @@ pub async fn begin(
         intent.request_hash,
         intent.estimated_cost_usd,
         intent.worker_id,
-        now
+        now,
+        intent.batch,
+        rehearsal
     )
     .execute(&mut *tx)
     .await?;
@@ -182,7 +212,8 @@ pub async fn end(
 }
 
 /// Writes off the calls of an effect that have no outcome: whoever made them died in the middle.
-/// Their cost is the estimate, and marked so.
+/// Their cost is the estimate, and marked so. A call in a batch goes on without its worker, and is
+/// looked for instead.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -198,7 +229,7 @@ pub async fn write_off_lost(
          SELECT c.workflow_id, c.call_id, 'lost', c.estimated_cost_usd, true, 'worker_died',
                 'the worker that made the call died before the answer was recorded', $3
            FROM claude_calls c
-          WHERE c.workflow_id = $1 AND c.effect_id = $2
+          WHERE c.workflow_id = $1 AND c.effect_id = $2 AND NOT c.batch
             AND NOT EXISTS (SELECT FROM claude_call_outcomes o
                              WHERE o.workflow_id = c.workflow_id AND o.call_id = c.call_id)",
         workflow_id,
@@ -249,6 +280,35 @@ pub async fn answers_on_record(
     .await?)
 }
 
+/// The answers on record for a purpose of an effect, whatever exactly was asked, oldest first. A batch may
+/// take a day, and feedback that comes meanwhile changes the question; its answer is paid for all the same.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn answers_for_purpose(
+    pool: &PgPool,
+    workflow_id: i64,
+    effect_id: i64,
+    purpose: &str,
+    model_name: &str,
+) -> Result<Vec<RecordedAnswer>, StoreError> {
+    Ok(sqlx::query_as!(
+        RecordedAnswer,
+        r#"SELECT c.started_at, coalesce(o.response_text, '') AS "text!", o.error_message
+             FROM claude_calls c
+             JOIN claude_call_outcomes o ON o.workflow_id = c.workflow_id AND o.call_id = c.call_id
+            WHERE c.workflow_id = $1 AND c.effect_id = $2 AND c.purpose = $3 AND c.model_name = $4
+              AND o.stop_reason IS NOT NULL
+            ORDER BY c.started_at, o.outcome_id"#,
+        workflow_id,
+        effect_id,
+        purpose,
+        model_name
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
 /// What a workflow's calls cost since a moment. Calls that still run count with their estimate; a
 /// lost call whose answer came after all counts with what it really cost.
 ///
@@ -285,8 +345,8 @@ pub async fn of_cycle(
 ) -> Result<Vec<CallRow>, StoreError> {
     Ok(sqlx::query_as!(
         CallRow,
-        r#"SELECT c.call_id, c.purpose, c.model_name, c.attempt, c.claude_model, c.started_at,
-                  best.status AS "status?", best.request_id,
+        r#"SELECT c.call_id, c.purpose, c.model_name, c.attempt, c.claude_model, c.started_at, c.batch,
+                  b.batch_id AS "batch_id?", best.status AS "status?", best.request_id,
                   best.input_tokens + coalesce(best.cache_creation_tokens, 0)
                       + coalesce(best.cache_read_tokens, 0) AS input_tokens,
                   best.cache_creation_tokens, best.cache_read_tokens,
@@ -297,6 +357,7 @@ pub async fn of_cycle(
                  SELECT o.* FROM claude_call_outcomes o
                   WHERE o.workflow_id = c.workflow_id AND o.call_id = c.call_id
                   ORDER BY o.cost_estimated, o.outcome_id LIMIT 1) best ON true
+             LEFT JOIN claude_batches b ON b.workflow_id = c.workflow_id AND b.call_id = c.call_id
             WHERE c.workflow_id = $1 AND c.cycle = $2
             ORDER BY c.started_at, c.call_id"#,
         workflow_id,

@@ -270,6 +270,37 @@ pub async fn retry_later(
     held(done, claim)
 }
 
+/// Hands a claimed effect back until it is to be looked at again, because what it waits for takes its
+/// time elsewhere. No try is spent.
+///
+/// # Errors
+/// [`StoreError::LeaseLost`] when another worker holds it now.
+pub async fn wait_until(
+    pool: &PgPool,
+    claim: &ClaimedEffect,
+    run_after: DateTime<Utc>,
+    code: &str,
+    words: &str,
+) -> Result<(), StoreError> {
+    let done = sqlx::query!(
+        "UPDATE effects
+            SET status = 'pending', worker_id = NULL, lease_until = NULL,
+                run_after = $5, error_code = $6, last_error = $7
+          WHERE workflow_id = $1 AND effect_id = $2 AND worker_id = $3 AND fence = $4 AND status = 'claimed'",
+        claim.workflow_id,
+        claim.effect_id,
+        claim.worker_id,
+        claim.fence,
+        run_after,
+        code,
+        words
+    )
+    .execute(pool)
+    .await?
+    .rows_affected();
+    held(done, claim)
+}
+
 /// Hands a claimed effect back untouched, as a shutdown does: no try is spent.
 ///
 /// # Errors

@@ -252,6 +252,8 @@ pub struct Claude {
     pub generation_model: String,
     /// Tokens that a generation may use, thinking included.
     pub generation_max_tokens: u32,
+    /// Whether calls go into batches: half the price, and up to a day each.
+    pub batch: bool,
     /// Retries within one request: connection errors, 408, 409, 429 and 5xx.
     pub request_retries_max: u32,
     /// US dollars a calendar month; when they are spent, learning waits for the month's turn.
@@ -450,6 +452,7 @@ impl Default for Claude {
             analysis_max_tokens: 16_000,
             generation_model: "claude-sonnet-5-5".to_owned(),
             generation_max_tokens: 20_000,
+            batch: false,
             request_retries_max: 2,
             budget_usd_per_month: Decimal::new(15_00, 2),
             analysis_tasks_max: 200,

@@ -114,6 +114,14 @@ impl Definition {
                     claude.generation_model, claude.generation_max_tokens
                 ),
             ),
+            (
+                "batches",
+                if claude.batch {
+                    "yes: half the price, and up to 24 hours a call".to_owned()
+                } else {
+                    "no: every call is answered at once".to_owned()
+                },
+            ),
             ("budget", format!("{} US dollars a month", claude.budget_usd_per_month)),
             (
                 "retries",

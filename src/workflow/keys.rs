@@ -77,6 +77,7 @@ pub(super) const KEYS: &[Key] = &[
     key("claude.analysis_max_tokens", Rule::Integer(1024, ANSWER_TOKENS_MAX)),
     key("claude.generation_model", Rule::Text(claude_model)),
     key("claude.generation_max_tokens", Rule::Integer(1024, ANSWER_TOKENS_MAX)),
+    key("claude.batch", Rule::Boolean),
     key("claude.request_retries_max", Rule::Integer(0, 10)),
     key("claude.budget_usd_per_month", Rule::Money),
     key("claude.analysis_tasks_max", Rule::Integer(1, 2000)),

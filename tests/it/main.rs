@@ -4,6 +4,7 @@ mod support;
 
 mod analytics;
 mod architecture;
+mod batches;
 mod changes;
 mod cli;
 mod costs;
@@ -15,6 +16,7 @@ mod http;
 mod insights;
 mod invariants;
 mod learning;
+mod month;
 mod orchestrator;
 mod paired;
 mod probation;

@@ -97,12 +97,12 @@ async fn the_answer_after_two_failures_is_taken_and_the_stated_waits_are_kept() 
     ])
     .await;
     insta::assert_snapshot!(story, @r#"
-    answer "{\"ok\":true}" for 0.000734 USD
+    answer "{\"ok\":true}" for 0.000979 USD
     waited 37000 ms
     waited 250 ms
     1: 429 - claude_rate_limited 0 USD
     2: 529 - claude_overloaded 0 USD
-    3: 200 end_turn - 0.000734 USD
+    3: 200 end_turn - 0.000979 USD
     "#);
 }
 
@@ -130,10 +130,10 @@ async fn the_word_of_the_api_about_a_retry_is_followed() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_tried_again_and_its_cost_is_guessed() {
     insta::assert_snapshot!(story_of(vec![Reply::CutBody, good()]).await, @r#"
-    answer "{\"ok\":true}" for 0.000206 USD
+    answer "{\"ok\":true}" for 0.0002734 USD
     waited 500 ms
     1: 200 - claude_interrupted about 0.02094 USD
-    2: 200 end_turn - 0.000206 USD
+    2: 200 end_turn - 0.0002734 USD
     "#);
 }
 

@@ -12,8 +12,8 @@ async fn an_answer_is_paid_once_and_the_prefix_is_cached_for_the_next() {
     let first = stage.call(&request()).await.unwrap();
     let second = stage.call(&request()).await.unwrap();
     assert_eq!(first.text, r#"{"ok":true}"#);
-    assert_eq!(first.usage.cache_creation_input_tokens, Some(110));
-    assert_eq!(second.usage.cache_read_input_tokens, Some(110));
+    assert_eq!(first.usage.cache_creation_input_tokens, Some(147));
+    assert_eq!(second.usage.cache_read_input_tokens, Some(147));
     assert!(second.cost < first.cost);
     assert_eq!(first.request_id.as_deref(), Some("req_standin_000001"));
     assert_eq!(second.call_id, CallId(uuid::Uuid::from_u128(2)));

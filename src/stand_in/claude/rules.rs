@@ -30,10 +30,11 @@ pub(super) const COUNT_PATH: &str = "/v1/messages/count_tokens";
 /// The path, the key and the version, in the order in which the API looks at them.
 pub(super) fn check_head(head: &Parts, api_key: &str) -> Result<(), Refusal> {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    if !["/v1/messages", COUNT_PATH].contains(&head.uri.path()) {
+    let of_batches = head.uri.path().starts_with(super::batches::PATH);
+    if !of_batches && !["/v1/messages", COUNT_PATH].contains(&head.uri.path()) {
         return Err(Refusal::new(404, "not_found_error", "Not Found"));
     }
-    if head.method != Method::POST {
+    if !of_batches && head.method != Method::POST {
         return Err(Refusal::new(405, "invalid_request_error", "Method Not Allowed"));
     }
     let bearer = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
@@ -56,6 +57,12 @@ pub(super) fn check_head(head: &Parts, api_key: &str) -> Result<(), Refusal> {
 pub(super) fn check_body(body: &[u8], counting: bool) -> Result<Value, Refusal> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|_| Refusal::invalid("The request body is not valid JSON"))?;
+    check_fields(&body, counting)?;
+    Ok(body)
+}
+
+/// The same for a body that is JSON already.
+pub(super) fn check_fields(body: &Value, counting: bool) -> Result<(), Refusal> {
     for gone in ["temperature", "top_p", "top_k"] {
         if body.get(gone).is_some() {
             return Err(Refusal::invalid(format!("{gone}: Extra inputs are not permitted")));
@@ -76,12 +83,12 @@ pub(super) fn check_body(body: &[u8], counting: bool) -> Result<Value, Refusal> 
     if body["messages"].as_array().is_none_or(Vec::is_empty) {
         return Err(Refusal::invalid("messages: at least one message is required"));
     }
-    check_thinking(model, &body)?;
+    check_thinking(model, body)?;
     let schema = &body["output_config"]["format"]["schema"];
     if !schema.is_null() {
         check_schema(schema, "output_config.format.schema").map_err(Refusal::invalid)?;
     }
-    Ok(body)
+    Ok(())
 }
 
 fn check_thinking(model: &str, body: &Value) -> Result<(), Refusal> {

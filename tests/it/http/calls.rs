@@ -34,6 +34,7 @@ fn routes() -> Vec<(&'static str, String, [bool; 3])> {
         ("GET", format!("{WF}/cycles/1/transitions"), READ),
         ("GET", format!("{WF}/cycles/1/effects"), READ),
         ("GET", format!("{WF}/cycles/1/calls"), READ),
+        ("GET", format!("{WF}/costs"), READ),
         ("GET", format!("{WF}/insights"), READ),
         ("GET", format!("{WF}/changes"), READ),
         ("GET", "/analytics".to_owned(), READ),
@@ -266,6 +267,10 @@ async fn a_cycle_shows_where_it_stands_and_what_happened() {
     assert_eq!(effects["effects"].as_array().map(Vec::len), Some(2));
     let calls = site.get(&format!("{WF}/cycles/1/calls")).await.ok();
     assert_eq!(calls["calls"].as_array().map(Vec::len), Some(3));
+    let costs = site.get(&format!("{WF}/costs")).await.ok();
+    let (month, cycle) = (&costs["months"][0], &costs["cycles"][0]);
+    assert_eq!((&month["month"], &month["calls"]), (&json!("2026-11-01"), &json!(3)));
+    assert_eq!((&cycle["cycle"], &cycle["cost_usd"]), (&json!(1), &calls["cost_usd"]));
     let insights = site.get(&format!("{WF}/insights")).await.ok();
     assert_eq!(insights["insights"].as_array().map(Vec::len), Some(2));
     let changes = site.get(&format!("{WF}/changes")).await.ok();

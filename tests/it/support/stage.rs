@@ -57,11 +57,18 @@ pub struct StageBuilder {
     edit: Box<dyn FnOnce(&mut Definition) + Send>,
     seed: u64,
     documents: bool,
+    research: Option<String>,
 }
 
 impl Default for StageBuilder {
     fn default() -> Self {
-        Self { guard: GuardMode::Off, edit: Box::new(|_| {}), seed: 7, documents: true }
+        Self {
+            guard: GuardMode::Off,
+            edit: Box::new(|_| {}),
+            seed: 7,
+            documents: true,
+            research: None,
+        }
     }
 }
 
@@ -95,30 +102,29 @@ impl StageBuilder {
         self
     }
 
+    /// What every model's research.md says.
+    pub fn research(mut self, text: String) -> Self {
+        self.research = Some(text);
+        self
+    }
+
     /// Sets the stage.
     pub async fn build(self) -> Stage {
         let url = database_url().await;
         let folder = TempDir::new().expect("a temporary folder can be made");
         if self.documents {
-            write_documents(folder.path());
+            write_documents(folder.path(), self.research.as_deref());
         }
         let clock = Arc::new(HandHeldClock::at(noon()));
         let mut definition = shipped_definition();
         definition.guard.mode = self.guard;
         (self.edit)(&mut definition);
-        Stage::on(
-            url,
-            Arc::new(folder),
-            clock,
-            Arc::new(ScriptedClaude::new()),
-            definition,
-            self.seed,
-        )
-        .await
+        let claude = Arc::new(ScriptedClaude::new().by_clock(clock.clone()));
+        Stage::on(url, Arc::new(folder), clock, claude, definition, self.seed).await
     }
 }
 
-fn write_documents(root: &std::path::Path) {
+fn write_documents(root: &std::path::Path, research: Option<&str>) {
     for model in [WAN, NANO] {
         let folder = root.join("config/deep_research").join(model);
         std::fs::create_dir_all(&folder).expect("the folder can be made");
@@ -127,11 +133,10 @@ fn write_documents(root: &std::path::Path) {
             format!("You enhance prompts for {model}.\n"),
         )
         .expect("the file can be written");
-        std::fs::write(
-            folder.join("research.md"),
-            format!("# {model}\n\n## What works\nShort prompts.\n\n## Τι αποτυγχάνει\nΆρνηση.\n"),
-        )
-        .expect("the file can be written");
+        let short =
+            format!("# {model}\n\n## What works\nShort prompts.\n\n## Τι αποτυγχάνει\nΆρνηση.\n");
+        std::fs::write(folder.join("research.md"), research.unwrap_or(&short))
+            .expect("the file can be written");
     }
 }
 
