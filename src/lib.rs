@@ -19,6 +19,7 @@ pub mod http;
 pub mod orchestrator;
 pub mod outbound;
 pub mod postgres;
+pub mod report;
 pub mod research;
 pub mod runtime;
 pub mod server;

@@ -1,5 +1,7 @@
 //! `mathesis cycle …`.
 
+mod report;
+
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -42,6 +44,7 @@ pub enum CycleCommand {
         #[command(flatten)]
         as_json: AsJson,
     },
+    Report(report::ReportOf),
     /// Pause the cycle: what runs will finish, nothing new starts
     Pause(Steer),
     /// Lift the operator's pause, and no other hold
@@ -91,6 +94,7 @@ async fn carry_out(command: CycleCommand, context: &Context) -> Result<(), Failu
         CycleCommand::History { number, of, as_json } => {
             return history(context, &context.workflow(&of)?, number, as_json).await;
         }
+        CycleCommand::Report(command) => return report::run(command, context).await,
         CycleCommand::Pause(steer) => (Operation::Pause, steer),
         CycleCommand::Resume(steer) => (Operation::Resume, steer),
         CycleCommand::Cancel(steer) => (Operation::Cancel, steer),

@@ -32,6 +32,9 @@ const TEMPLATES: &[(&str, &str)] = templates![
     "version.html",
     "tasks.html",
     "task.html",
+    "report.html",
+    "report_body.html",
+    "report_file.html",
 ];
 
 static ENVIRONMENT: LazyLock<Result<Environment<'static>, String>> =

@@ -5,6 +5,7 @@ pub mod cycle;
 pub mod cycles;
 pub mod insights;
 pub mod model;
+pub mod report;
 pub mod task;
 pub mod tasks;
 pub mod verdicts;

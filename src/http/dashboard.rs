@@ -8,7 +8,7 @@ mod pages;
 
 pub use acts::{automation, on_cycle, rollback};
 pub use answer::{no_store, policy};
-pub use pages::{changes, cycle, cycles, insights, model, task, tasks, verdicts, version};
+pub use pages::{changes, cycle, cycles, insights, model, report, task, tasks, verdicts, version};
 
 use answer::{As, answer, viewer};
 use axum::Extension;

@@ -91,6 +91,7 @@ fn reading() -> Router<App> {
         .route("/analytics/{workflow}", get(dashboard::overview))
         .route("/analytics/{workflow}/cycles", get(dashboard::cycles))
         .route("/analytics/{workflow}/cycles/{number}", get(dashboard::cycle))
+        .route("/analytics/{workflow}/cycles/{number}/report", get(dashboard::report))
         .route("/analytics/{workflow}/verdicts", get(dashboard::verdicts))
         .route("/analytics/{workflow}/insights", get(dashboard::insights))
         .route("/analytics/{workflow}/changes", get(dashboard::changes))

@@ -27,6 +27,7 @@ pub mod keys;
 pub mod leases;
 pub mod pipeline;
 pub mod probations;
+pub mod reports;
 pub mod retention;
 pub mod schedules;
 pub mod schema;

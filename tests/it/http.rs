@@ -7,6 +7,7 @@ mod calls;
 mod listener;
 mod orders;
 mod pages;
+mod reports;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};

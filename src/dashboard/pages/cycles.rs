@@ -16,7 +16,8 @@ pub fn page(place: Place<'_>, cycles: &[CycleRow]) -> Page {
         .column("state", "State")
         .short("opened_at", "Opened")
         .short("ended_at", "Ended")
-        .long("outcome", "What came of it");
+        .long("outcome", "What came of it")
+        .short("report", "In plain words");
     for cycle in cycles {
         let state = &cycle.snapshot.state;
         let models = state.outcome().map(|outcome| outcome.models.clone()).unwrap_or_default();
@@ -25,12 +26,14 @@ pub fn page(place: Place<'_>, cycles: &[CycleRow]) -> Page {
             .map(|model| format!("{} {}", model.model, plain(model.result.as_str())))
             .collect();
         let name = state.name();
+        let report = format!("{}/report", links::cycle(place.workflow, cycle.number));
         table.row(vec![
             Cell::count(cycle.number).to(links::cycle(place.workflow, cycle.number)),
             Cell::of(plain(name.as_str()), name.as_str()).tag(tag(name.as_str())),
             place.moment(cycle.opened_at),
             place.moment_or_nothing(cycle.ended_at),
             Cell::of(told.join(", "), json!(models)),
+            Cell::of("Report", report.clone()).to(report),
         ]);
     }
     let data = table.json();

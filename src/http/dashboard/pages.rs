@@ -16,10 +16,11 @@ use crate::http::App;
 use crate::http::auth::Caller;
 use crate::http::error::Problem;
 use crate::http::path::{PathOf, QueryOf, check_model};
+use crate::report::{Language, UnknownLanguage};
 use crate::research::version_diff;
 use crate::runtime::{Workflow, cycle_status};
 use crate::store::analytics::pages::{self as stored, TaskQuery};
-use crate::store::{claude_calls, cycles as stored_cycles, effects, task_log, versions};
+use crate::store::{claude_calls, cycles as stored_cycles, effects, reports, task_log, versions};
 
 /// Rows of a list: cycles, verdicts, insights, changes.
 const ROWS_MAX: i64 = 200;
@@ -87,6 +88,14 @@ pub struct Run {
     r#as: String,
 }
 
+/// The language of a report.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InLanguage {
+    #[serde(default)]
+    lang: String,
+}
+
 fn place(workflow: &Workflow) -> Place<'_> {
     Place { workflow: workflow.name(), zone: workflow.definition.timezone }
 }
@@ -146,6 +155,35 @@ pub async fn cycle(
         score_max: workflow.definition.score_max,
     };
     show(&pages::cycle::page(place(&workflow), &facts), &caller, &headers, files.wanted()?)
+}
+
+/// `GET /analytics/{workflow}/cycles/{n}/report`
+///
+/// # Errors
+/// A problem when there is no such cycle, the language is unknown, or the database is away.
+pub async fn report(
+    State(app): State<App>,
+    PathOf((name, number)): PathOf<(String, i64)>,
+    QueryOf(wanted): QueryOf<InLanguage>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let language = match wanted.lang.as_str() {
+        "" => Language::default(),
+        named => named.parse().map_err(|unknown: UnknownLanguage| invalid(unknown.to_string()))?,
+    };
+    let of = reports::Of {
+        workflow_id: workflow.workflow_id,
+        workflow: workflow.name(),
+        time_zone: workflow.definition.timezone,
+        score_max: workflow.definition.score_max,
+        now: app.engine.now(),
+    };
+    let facts = reports::load(app.engine.store.reads(), of, number).await?;
+    let facts = facts.ok_or_else(|| Problem::unknown_cycle(number))?;
+    let page = pages::report::page(place(&workflow), &facts, language);
+    show(&page, &caller, &headers, As::Page)
 }
 
 /// `GET /analytics/{workflow}/verdicts`
