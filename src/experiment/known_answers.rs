@@ -125,11 +125,18 @@ fn known_answers_of_the_stratified_test() {
         name: String,
         blocks: Vec<Scores>,
         p_greater: f64,
+        exact_fraction: Option<String>,
     }
     for case in cases::<Case>("stratified_permutation") {
         let blocks: Vec<_> = case.blocks.into_iter().map(Scores::by_arm).collect();
         let tails = permutation::stratified(&blocks).unwrap();
         assert_near(&case.name, tails.greater, case.p_greater);
+        if let Some((part, whole)) =
+            case.exact_fraction.as_deref().and_then(|it| it.split_once('/'))
+        {
+            let (part, whole): (f64, f64) = (part.parse().unwrap(), whole.parse().unwrap());
+            assert_near(&case.name, tails.greater, part / whole);
+        }
         let look = Look { blocks, missed: ByArm::default() };
         assert_eq!(Evidence::of(&RULES, &look).p_exact, Some(tails.greater));
     }
@@ -181,6 +188,9 @@ fn known_answers_of_shrinkage() {
         name: String,
         #[serde(flatten)]
         scores: Scores,
+        mu0: f64,
+        tau: f64,
+        var_floor: f64,
         expect: Expected,
     }
     #[derive(Deserialize)]
@@ -193,7 +203,9 @@ fn known_answers_of_shrinkage() {
         p_better: f64,
         p_ge_10pct: f64,
     }
-    for Case { name, scores, expect } in cases::<Case>("shrinkage") {
+    for Case { name, scores, mu0, tau, var_floor, expect } in cases::<Case>("shrinkage") {
+        // The prior and the floor that this program's are: with others the rest would not agree.
+        assert_eq!((mu0, tau, var_floor), (0.0, 0.08, 0.25), "{name}");
         let look = one_block(scores.by_arm());
         let posterior = Posterior::of(&look.pooled()).unwrap();
         assert_near(&name, posterior.standard_error, expect.se);

@@ -148,6 +148,84 @@ fn literal_rule(control: &[u16], candidate: &[u16], basis_points: u32) -> bool {
     (new - &old) / old > threshold
 }
 
+/// n over k.
+fn choose(n: usize, k: usize) -> BigInt {
+    if k > n {
+        return BigInt::from(0);
+    }
+    (0..k).fold(BigInt::from(1), |product, step| product * (n - step) / (step + 1))
+}
+
+fn one_in_twenty() -> BigRational {
+    BigRational::new(BigInt::from(1), BigInt::from(20))
+}
+
+/// Fisher's exact two-sided p, as a fraction: of all tables with these margins, those no likelier than this one.
+fn fisher(missed: ByArm<usize>, valid: ByArm<usize>) -> BigRational {
+    let all = missed.control + missed.candidate;
+    let (control, candidate) = (missed.control + valid.control, missed.candidate + valid.candidate);
+    let weight = |in_control: usize| {
+        let in_candidate = all.checked_sub(in_control);
+        in_candidate.map(|rest| choose(control, in_control) * choose(candidate, rest))
+    };
+    let weights: Vec<BigInt> = (0..=all).filter_map(weight).collect();
+    let observed = weight(missed.control).unwrap();
+    let unlikely: BigInt = weights.iter().filter(|weight| **weight <= observed).sum();
+    BigRational::new(unlikely, weights.iter().sum())
+}
+
+/// What `off` has to decide, in whole numbers of any size throughout.
+fn decided_by_rationals(
+    control: &[u16],
+    candidate: &[u16],
+    missed: ByArm<usize>,
+    basis_points: u32,
+) -> Status {
+    let sizes = ByArm { control: control.len(), candidate: candidate.len() };
+    if sizes.control < 8 || sizes.candidate < 8 || fisher(missed, sizes) < one_in_twenty() {
+        return Status::Inconclusive;
+    }
+    let all_equal = control.iter().chain(candidate).all(|score| *score == control[0]);
+    let adopts = if control.iter().all(|&score| score == 0) {
+        // Chance alone deals the candidate this sum or more only where it deals it every score above zero.
+        let above = candidate.iter().filter(|&&score| score > 0).count();
+        let (all, dealt) = (sizes.control + sizes.candidate, sizes.candidate);
+        let p = BigRational::new(choose(all - above, dealt - above), choose(all, dealt));
+        p <= one_in_twenty()
+    } else {
+        literal_rule(control, candidate, basis_points)
+    };
+    if adopts && !all_equal { Status::Adopted } else { Status::Rejected }
+}
+
+/// Up to twenty scores, at times nothing but zeros, or so few that a deal is undecided.
+fn an_arm() -> impl Strategy<Value = Vec<u16>> {
+    let scores = vec_of(0..=10_u16, 0..=20);
+    let mostly_zeros = vec_of(prop_oneof![4 => Just(0_u16), 1 => 1..=10_u16], 6..=16);
+    let zeros = (6..=16_usize).prop_map(|number| vec![0; number]);
+    prop_oneof![6 => scores.boxed(), 2 => mostly_zeros.boxed(), 1 => zeros.boxed()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn off_decides_by_rationals_whatever_the_scores_the_sizes_and_what_is_missing(
+        control in an_arm(), candidate in an_arm(),
+        missed in (0..=12_usize, 0..=12_usize),
+        basis_points in prop_oneof![Just(1000_u32), 0..3000_u32],
+    ) {
+        let missed = ByArm { control: missed.0, candidate: missed.1 };
+        let rules = GateRules { threshold_basis_points: basis_points, ..RULES };
+        let look = Look {
+            missed: missed.map(|number| u32::try_from(number).unwrap()),
+            ..ten_each(&control, &candidate)
+        };
+        let expected = decided_by_rationals(&control, &candidate, missed, basis_points);
+        prop_assert_eq!(decide(&rules, &look).status, expected);
+    }
+}
+
 proptest! {
     #[test]
     fn off_decides_by_the_rational_rule(
