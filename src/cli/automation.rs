@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::context::{Context, Need, with_context, zone};
 use super::failure::Failure;
-use super::{AsJson, OfWorkflow, Who, output};
+use super::{AsJson, OfWorkflow, Who, output, overall};
 use crate::runtime::{Operation, Workflow};
 use crate::settings::Settings;
 use crate::store::cycles;
@@ -16,6 +16,9 @@ use crate::store::holds::{self, HoldKind, HoldRow};
 pub enum AutomationCommand {
     /// Let the learning cycle go on
     On {
+        /// For all workflows; those with a switch of their own off stay off
+        #[arg(long, conflicts_with = "workflow")]
+        all: bool,
         #[command(flatten)]
         of: OfWorkflow,
         #[command(flatten)]
@@ -23,6 +26,9 @@ pub enum AutomationCommand {
     },
     /// Silent logging: tasks are logged and counted, nothing else starts, within a second
     Off {
+        /// For all workflows, those that are made later included
+        #[arg(long, conflicts_with = "workflow")]
+        all: bool,
         #[command(flatten)]
         of: OfWorkflow,
         #[command(flatten)]
@@ -44,11 +50,17 @@ pub async fn run(command: AutomationCommand, settings: &Settings) -> Result<(), 
 
 async fn carry_out(command: AutomationCommand, context: &Context) -> Result<(), Failure> {
     match command {
-        AutomationCommand::On { of, who } => {
+        AutomationCommand::On { all: true, who, .. } => {
+            overall::switch_automation(context, true, &who).await
+        }
+        AutomationCommand::Off { all: true, who, .. } => {
+            overall::switch_automation(context, false, &who).await
+        }
+        AutomationCommand::On { of, who, .. } => {
             let operation = Operation::Automation { enabled: true };
             context.perform(&context.workflow(&of)?, operation, &who, None).await
         }
-        AutomationCommand::Off { of, who } => {
+        AutomationCommand::Off { of, who, .. } => {
             let operation = Operation::Automation { enabled: false };
             context.perform(&context.workflow(&of)?, operation, &who, None).await
         }
@@ -80,11 +92,12 @@ async fn status(context: &Context, workflow: &Workflow, as_json: AsJson) -> Resu
     output::say(&match off {
         None => format!("Automation of {} is on.", workflow.name()),
         Some(hold) => format!(
-            "Automation of {} is off since {}, by {}: {}. `mathesis automation on` switches it on.",
+            "Automation of {} is off since {}, by {}: {}. {} switches it on.",
             workflow.name(),
             output::time(hold.placed_at, zone(workflow)),
             hold.placed_by,
-            hold.reason
+            hold.reason,
+            hold.remedy
         ),
     })
 }

@@ -140,7 +140,8 @@ pub fn zone(workflow: &Workflow) -> Tz {
     workflow.definition.timezone
 }
 
-fn capitalised(sentence: &str) -> String {
+/// The sentence with its first letter in upper case.
+pub fn capitalised(sentence: &str) -> String {
     let mut characters = sentence.chars();
     characters
         .next()

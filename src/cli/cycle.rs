@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::context::{Context, Need, with_context, zone};
 use super::failure::Failure;
 use super::output::{self, Colour};
-use super::{AsJson, OfWorkflow, Who};
+use super::{AsJson, OfWorkflow, Who, overall};
 use crate::runtime::{CycleStatus, ModelStatus, Operation, Workflow, cycle_status};
 use crate::settings::Settings;
 use crate::store::cycles::{self, CycleRow, TransitionRow};
@@ -46,13 +46,19 @@ pub enum CycleCommand {
     },
     Report(report::ReportOf),
     /// Pause the cycle: what runs will finish, nothing new starts
-    Pause(Steer),
+    Pause(SteerAll),
     /// Lift the operator's pause, and no other hold
-    Resume(Steer),
+    Resume(SteerAll),
     /// End the cycle; what it is just adopting is put back first
     Cancel(Steer),
     /// Approve what waits for a person's word
-    Approve(Steer),
+    Approve {
+        /// The model whose undecided probation is settled; may be given several times [default: all]
+        #[arg(long = "model", value_name = "MODEL")]
+        models: Vec<String>,
+        #[command(flatten)]
+        steer: Steer,
+    },
     /// Refuse candidates; when none is left, the cycle ends
     Refuse {
         /// The model whose candidate is refused; may be given several times [default: all]
@@ -78,6 +84,16 @@ pub struct Steer {
     who: Who,
 }
 
+/// What pausing and resuming take.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SteerAll {
+    /// The open cycle of every workflow
+    #[arg(long, conflicts_with_all = ["number", "workflow"])]
+    all: bool,
+    #[command(flatten)]
+    steer: Steer,
+}
+
 /// Runs the command.
 pub async fn run(command: CycleCommand, settings: &Settings) -> Result<(), Failure> {
     with_context!(settings, Need::Existing, |context| carry_out(command, &context))
@@ -95,10 +111,16 @@ async fn carry_out(command: CycleCommand, context: &Context) -> Result<(), Failu
             return history(context, &context.workflow(&of)?, number, as_json).await;
         }
         CycleCommand::Report(command) => return report::run(command, context).await,
-        CycleCommand::Pause(steer) => (Operation::Pause, steer),
-        CycleCommand::Resume(steer) => (Operation::Resume, steer),
+        CycleCommand::Pause(all) if all.all => {
+            return overall::on_every_cycle(context, &Operation::Pause, &all.steer.who).await;
+        }
+        CycleCommand::Resume(all) if all.all => {
+            return overall::on_every_cycle(context, &Operation::Resume, &all.steer.who).await;
+        }
+        CycleCommand::Pause(SteerAll { steer, .. }) => (Operation::Pause, steer),
+        CycleCommand::Resume(SteerAll { steer, .. }) => (Operation::Resume, steer),
         CycleCommand::Cancel(steer) => (Operation::Cancel, steer),
-        CycleCommand::Approve(steer) => (Operation::Approve, steer),
+        CycleCommand::Approve { models, steer } => (Operation::Approve { models }, steer),
         CycleCommand::Refuse { models, steer } => (Operation::Refuse { models }, steer),
         CycleCommand::Retry(steer) => (Operation::Retry, steer),
         CycleCommand::Step(steer) => (Operation::Step, steer),

@@ -7,6 +7,7 @@ use super::context::{Context, Need, with_context};
 use super::failure::Failure;
 use super::{AsJson, Who, output};
 use crate::settings::Settings;
+use crate::store::audit::Actor;
 use crate::store::keys;
 
 /// Make, list and revoke the keys of the HTTP interface.
@@ -31,6 +32,8 @@ pub enum KeyCommand {
     Revoke {
         /// The key's name
         name: String,
+        #[command(flatten)]
+        who: Who,
     },
 }
 
@@ -69,14 +72,18 @@ async fn carry_out(command: KeyCommand, context: &Context) -> Result<(), Failure
     match command {
         KeyCommand::Create { name, role, who } => {
             let now = context.engine.now();
-            let secret = keys::create(pool, &name, role.into(), &who.name(), now).await?;
+            let by = who.name();
+            let by = Actor { name: &by, reason: who.reason.as_deref() };
+            let secret = keys::create(pool, &name, role.into(), by, now).await?;
             // The secret alone goes to standard output, so that a script can take it from there.
             eprintln!("Key {name:?} is made. This is its secret; it is shown this once:");
             output::say(&secret)
         }
         KeyCommand::List { as_json } => list(context, as_json).await,
-        KeyCommand::Revoke { name } => {
-            keys::revoke(pool, &name, context.engine.now()).await?;
+        KeyCommand::Revoke { name, who } => {
+            let by = who.name();
+            let by = Actor { name: &by, reason: who.reason.as_deref() };
+            keys::revoke(pool, &name, by, context.engine.now()).await?;
             output::say(&format!("Key {name:?} is revoked."))
         }
     }

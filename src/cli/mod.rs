@@ -3,6 +3,7 @@
 //! Every command ends with an exit code that means something ([`Exit`]) and, where it fails, a sentence
 //! on standard error that says what became of the data and what to do.
 
+mod audit;
 mod automation;
 mod context;
 mod cost;
@@ -19,6 +20,7 @@ mod key;
 mod migrate;
 mod orchestrate;
 mod output;
+mod overall;
 mod serve;
 mod spool;
 mod stand_ins;
@@ -102,6 +104,9 @@ enum Command {
     /// Make, list and revoke the keys of the HTTP interface
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// See what operators did, when and why
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     Import(import::Import),
     Export(export::Export),
     /// Compare the models' files with their active versions, or pull those of a service elsewhere
@@ -221,6 +226,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Cost(command) => cost::run(command, &settings).await,
         Command::Gate(command) => gate::run(command, &settings).await,
         Command::Key(command) => key::run(command, &settings).await,
+        Command::Audit(command) => audit::run(command, &settings).await,
         Command::Import(command) => import::run(command, &settings).await,
         Command::Export(command) => export::run(command, &settings).await,
         Command::Files(command) => files::run(command, &settings).await,

@@ -5,6 +5,7 @@
 //! every route with what it needs. `docs/api.md` is the same for people.
 
 mod assignments;
+mod audit;
 mod auth;
 mod body;
 mod costs;
@@ -20,6 +21,7 @@ mod metrics;
 mod models;
 mod observe;
 mod operations;
+mod overall;
 mod path;
 mod router;
 mod serve;

@@ -43,7 +43,7 @@ pub const CYCLE_OPERATIONS: [(&str, Operation); 7] = [
     ("pause", Operation::Pause),
     ("resume", Operation::Resume),
     ("cancel", Operation::Cancel),
-    ("approve", Operation::Approve),
+    ("approve", Operation::Approve { models: Vec::new() }),
     ("refuse", Operation::Refuse { models: Vec::new() }),
     ("retry", Operation::Retry),
     ("step", Operation::Step),
@@ -70,16 +70,19 @@ fn with_models(
     models: Option<Vec<String>>,
 ) -> Result<Operation, Problem> {
     match (operation, models) {
-        (Operation::Refuse { .. }, Some(models)) => {
+        (operation @ (Operation::Approve { .. } | Operation::Refuse { .. }), Some(models)) => {
             for model in &models {
                 check_model(workflow, model)?;
             }
-            Ok(Operation::Refuse { models })
+            Ok(match operation {
+                Operation::Approve { .. } => Operation::Approve { models },
+                _ => Operation::Refuse { models },
+            })
         }
         (_, Some(_)) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid_body",
-            "nothing was changed: `models` belongs to `refuse` only",
+            "nothing was changed: `models` belongs to `approve` and `refuse` only",
         )),
         (operation, None) => Ok(operation),
     }
@@ -128,6 +131,24 @@ pub(super) async fn perform(
     reason: Option<&str>,
     cycle: Option<i64>,
 ) -> Result<Json<Performed>, Problem> {
+    check_reason(reason)?;
+    let operator = Operator { name: &caller.name, reason, cycle };
+    let performed = operation.perform(&app.engine, workflow.workflow_id, operator).await?;
+    tracing::info!(
+        workflow = workflow.name(),
+        cycle.number = performed.cycle,
+        operator.name = caller.name,
+        "an operator's call was carried out: {}",
+        performed.said
+    );
+    Ok(Json(performed))
+}
+
+/// Refuses a reason that cannot be kept.
+///
+/// # Errors
+/// A problem; nothing was changed.
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), Problem> {
     let unusable =
         |reason: &str| reason.contains('\0') || reason.chars().count() > REASON_CHARS_MAX;
     if reason.is_some_and(unusable) {
@@ -139,14 +160,5 @@ pub(super) async fn perform(
             ),
         ));
     }
-    let operator = Operator { name: &caller.name, reason, cycle };
-    let performed = operation.perform(&app.engine, workflow.workflow_id, operator).await?;
-    tracing::info!(
-        workflow = workflow.name(),
-        cycle.number = performed.cycle,
-        operator.name = caller.name,
-        "an operator's call was carried out: {}",
-        performed.said
-    );
-    Ok(Json(performed))
+    Ok(())
 }

@@ -16,9 +16,10 @@ use super::auth::{Need, gate};
 use super::error::Problem;
 use super::operations::{self, CYCLE_OPERATIONS};
 use super::{
-    App, assignments, costs, cycles, dashboard, events, health, history, login, metrics, models,
-    observe, stream, versions,
+    App, assignments, audit, costs, cycles, dashboard, events, health, history, login, metrics,
+    models, observe, overall, stream, versions,
 };
+use crate::runtime::Operation;
 
 /// How long a body may pause between two of its parts.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(20);
@@ -86,6 +87,9 @@ fn reading() -> Router<App> {
         .route("/v1/workflows/{workflow}/costs", get(costs::costs))
         .route("/v1/workflows/{workflow}/insights", get(history::insights))
         .route("/v1/workflows/{workflow}/changes", get(history::changes))
+        .route("/v1/workflows/{workflow}/audit", get(audit::of_workflow))
+        .route("/v1/audit", get(audit::all))
+        .route("/v1/automation", get(overall::switch))
         .route("/v1/workflows/{workflow}/stream", get(stream::transitions))
         .route("/analytics", get(dashboard::analytics))
         .route("/analytics/{workflow}", get(dashboard::overview))
@@ -106,7 +110,10 @@ fn reading() -> Router<App> {
 fn operating() -> Router<App> {
     let mut routes = Router::new()
         .route("/v1/workflows/{workflow}/models/{model}/rollback", post(operations::rollback))
-        .route("/v1/workflows/{workflow}/automation", post(operations::automation));
+        .route("/v1/workflows/{workflow}/automation", post(operations::automation))
+        .route("/v1/automation", post(overall::move_switch))
+        .route("/v1/cycles/pause", overall::on_all(Operation::Pause))
+        .route("/v1/cycles/resume", overall::on_all(Operation::Resume));
     for (name, operation) in CYCLE_OPERATIONS {
         let path = format!("/v1/workflows/{{workflow}}/cycles/{{number}}/{name}");
         routes = routes.route(&path, operations::on_cycle(operation));

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 
+use super::acts::Act;
 use super::engine::Engine;
 use super::project;
 use crate::cycle::{
@@ -172,6 +173,18 @@ pub async fn advance(
     engine: &Engine,
     submission: Submission<'_>,
 ) -> Result<Advanced, AdvanceError> {
+    advance_for(engine, submission, None).await
+}
+
+/// As [`advance`], and puts the act of an operator on record in the same transaction.
+///
+/// # Errors
+/// As [`advance`].
+pub(super) async fn advance_for(
+    engine: &Engine,
+    submission: Submission<'_>,
+    act: Option<&Act<'_>>,
+) -> Result<Advanced, AdvanceError> {
     let now = engine.now();
     let mut tx = engine.store.pool().begin().await?;
     let before = lock(&mut tx, &submission).await?;
@@ -201,6 +214,9 @@ pub async fn advance(
     };
     project::rows(&mut tx, &turn, &submission.what).await?;
     project::inline_effects(&mut tx, &turn, &wanted, &engine.draw_seed).await?;
+    if let Some(act) = act {
+        act.record(&mut tx, &turn).await?;
+    }
     let claimed = queue_effects(engine, &mut tx, &turn, &wanted, submission.claims_next).await?;
     cycles::hint(&mut tx, before.workflow_id).await?;
     tx.commit().await?;

@@ -5,6 +5,7 @@
 //! file: watcher, standing watch (`harm`), scheduler, rescuer, pruner, refresher,
 //! reconciler, abandoned `batches`.
 
+mod acts;
 mod advance;
 mod assigner;
 mod batches;
@@ -12,6 +13,7 @@ mod claims;
 mod engine;
 mod harm;
 mod operations;
+mod overall;
 mod project;
 mod pruner;
 mod reconciler;
@@ -35,6 +37,7 @@ pub use claims::{Claimed, Claims, KnownClaim};
 pub use engine::{DrawSeed, Engine, EngineSettings};
 pub use harm::check as check_harm;
 pub use operations::{Operation, OperationError, Operator, Performed};
+pub use overall::{AllOf, SwitchedAll, on_every_cycle, switch_automation};
 pub use pruner::{Pruned, prune};
 pub use reconciler::reconcile;
 pub(crate) use registry::definition_of_cycle;

@@ -1,13 +1,15 @@
-//! What operators may do to a cycle, each with who and why.
+//! What operators may do to a cycle, each with who and why, and each on record in the audit trail.
+
+mod turn;
 
 use serde::{Deserialize, Serialize};
 
-use super::advance::{AdvanceError, Advanced, Submission, What, advance};
+use super::advance::AdvanceError;
 use super::engine::Engine;
-use crate::cycle::{ApprovalStage, Event, State, StateName};
-use crate::store::cycles::{self, CycleRow};
-use crate::store::holds::{self, HoldKind, HoldRow, Lift, NewHold};
-use crate::store::{StoreError, effects, versions};
+use crate::cycle::StateName;
+use crate::store::StoreError;
+use crate::store::audit::Actor;
+use turn::Turn;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,10 +22,15 @@ pub enum Operation {
     /// End the cycle; in Applying or Probation what it adopted is put back first.
     Cancel,
     /// Lift the hold that waits for a person's word.
-    Approve,
+    Approve {
+        /// The models whose undecided probation ends in favour of the adoption; empty means all. Candidates
+        /// are approved together: those that are not wanted are refused first.
+        #[serde(default)]
+        models: Vec<String>,
+    },
     /// Drop candidates; when none is left, the cycle ends Rejected.
     Refuse {
-        /// The models whose candidates are refused; empty means all.
+        /// The models whose candidates are refused, or whose undecided adoption is put back; empty means all.
         #[serde(default)]
         models: Vec<String>,
     },
@@ -89,6 +96,14 @@ pub enum OperationError {
     },
 }
 
+impl OperationError {
+    /// True when the database failed, and not what was asked for.
+    #[must_use]
+    pub const fn is_about_the_database(&self) -> bool {
+        matches!(self, Self::Advance(AdvanceError::Store(_)))
+    }
+}
+
 impl From<StoreError> for OperationError {
     fn from(error: StoreError) -> Self {
         Self::Advance(AdvanceError::Store(error))
@@ -112,304 +127,64 @@ impl Operation {
         workflow_id: i64,
         operator: Operator<'_>,
     ) -> Result<Performed, OperationError> {
-        let turn = Turn { engine, workflow_id, operator };
-        let said = match self {
-            Self::Pause => turn.pause().await?,
-            Self::Resume => turn.resume().await?,
-            Self::Cancel => turn.cancel().await?,
-            Self::Approve => turn.approve().await?,
-            Self::Refuse { models } => turn.refuse(models).await?,
-            Self::Retry => turn.retry().await?,
-            Self::Step => turn.step().await?,
-            Self::Rollback { model, to } => turn.rollback(model, *to).await?,
-            Self::Automation { enabled } => turn.automation(*enabled).await?,
-        };
+        let turn =
+            Turn { engine, workflow_id, operator, act: self.name(), subject: self.subject() };
+        let done = self.carry_out(&turn).await;
+        if let Err(error) = &done {
+            turn.note_refusal(error).await;
+        }
+        let said = done?;
         engine.work.notify_one();
         engine.watch.notify_one();
         let now = turn.concerned().await?;
         Ok(Performed { cycle: now.number, state: now.snapshot.state.name(), said })
     }
+
+    async fn carry_out(&self, turn: &Turn<'_>) -> Result<String, OperationError> {
+        match self {
+            Self::Pause => turn.pause().await,
+            Self::Resume => turn.resume().await,
+            Self::Cancel => turn.cancel().await,
+            Self::Approve { models } => turn.approve(models).await,
+            Self::Refuse { models } => turn.refuse(models).await,
+            Self::Retry => turn.retry().await,
+            Self::Step => turn.step().await,
+            Self::Rollback { model, to } => turn.rollback(model, *to).await,
+            Self::Automation { enabled } => turn.automation(*enabled).await,
+        }
+    }
+
+    /// The stable word under which the audit trail has it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+            Self::Approve { .. } => "approve",
+            Self::Refuse { .. } => "refuse",
+            Self::Retry => "retry",
+            Self::Step => "step",
+            Self::Rollback { .. } => "rollback",
+            Self::Automation { enabled: true } => "automation_on",
+            Self::Automation { enabled: false } => "automation_off",
+        }
+    }
+
+    /// What it is done to, beside the cycle.
+    fn subject(&self) -> String {
+        match self {
+            Self::Approve { models } | Self::Refuse { models } => models.join(", "),
+            Self::Rollback { model, to } => format!("{model} version {to}"),
+            _ => String::new(),
+        }
+    }
 }
 
-struct Turn<'t> {
-    engine: &'t Engine,
-    workflow_id: i64,
-    operator: Operator<'t>,
-}
-
-impl Turn<'_> {
-    fn lift(&self) -> Lift<'_> {
-        Lift { by: self.operator.name, reason: self.operator.reason, now: self.engine.now() }
-    }
-
-    async fn concerned(&self) -> Result<CycleRow, OperationError> {
-        let pool = self.engine.store.pool();
-        let found = match self.operator.cycle {
-            Some(number) => cycles::find(pool, self.workflow_id, number).await?,
-            None => cycles::find_open(pool, self.workflow_id).await?,
-        };
-        Ok(found.ok_or(AdvanceError::NoOpenCycle { workflow_id: self.workflow_id })?)
-    }
-
-    async fn open(&self) -> Result<CycleRow, OperationError> {
-        let cycle = self.concerned().await?;
-        if cycle.snapshot.state.name().is_terminal() {
-            let open = cycles::find_open(self.engine.store.pool(), self.workflow_id).await?;
-            let open = open.map_or(cycle.number + 1, |open| open.number);
-            return Err(AdvanceError::CycleEnded { meant: cycle.number, open }.into());
-        }
-        Ok(cycle)
-    }
-
-    async fn pause(&self) -> Result<String, OperationError> {
-        let cycle = self.open().await?;
-        let hold = NewHold {
-            kind: HoldKind::Operator,
-            cycle: Some(cycle.number),
-            subject: String::new(),
-            effect_id: None,
-            code: "paused".to_owned(),
-            reason: self.operator.reason.unwrap_or("paused by an operator").to_owned(),
-            remedy: "`mathesis cycle resume`".to_owned(),
-            placed_by: self.operator.name.to_owned(),
-        };
-        if self.place(&hold).await? {
-            Ok(format!(
-                "cycle {} is paused; what runs will finish, nothing new starts",
-                cycle.number
-            ))
-        } else {
-            Ok(format!("cycle {} was paused already", cycle.number))
-        }
-    }
-
-    async fn place(&self, hold: &NewHold) -> Result<bool, OperationError> {
-        let mut tx = self.engine.store.pool().begin().await?;
-        // The cycle's lock orders the hold before or after any transition, never in the middle.
-        let open = cycles::lock_open(&mut tx, self.workflow_id).await?;
-        if let (Some(meant), Some(open)) = (hold.cycle, &open)
-            && meant != open.number
-        {
-            return Err(AdvanceError::CycleEnded { meant, open: open.number }.into());
-        }
-        let placed = holds::place(&mut tx, self.workflow_id, hold, self.engine.now()).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
-        tx.commit().await?;
-        Ok(placed)
-    }
-
-    async fn resume(&self) -> Result<String, OperationError> {
-        let cycle = self.open().await?;
-        if self.lift_kind(Some(cycle.number), HoldKind::Operator).await? == 0 {
-            let others = self.standing(&cycle).await?;
-            return Err(OperationError::NothingToDo(match others.first() {
-                Some(hold) => format!(
-                    "cycle {} is not paused by an operator; it is held because {}. What helps: {}",
-                    cycle.number, hold.reason, hold.remedy
-                ),
-                None => format!("cycle {} is not paused", cycle.number),
-            }));
-        }
-        Ok(format!("cycle {} goes on", cycle.number))
-    }
-
-    async fn lift_kind(&self, cycle: Option<i64>, kind: HoldKind) -> Result<u64, OperationError> {
-        let mut tx = self.engine.store.pool().begin().await?;
-        cycles::lock_open(&mut tx, self.workflow_id).await?;
-        let lifted = holds::lift(&mut tx, self.workflow_id, cycle, kind, self.lift()).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
-        tx.commit().await?;
-        Ok(lifted)
-    }
-
-    async fn standing(&self, cycle: &CycleRow) -> Result<Vec<HoldRow>, OperationError> {
-        let mut conn = self.engine.store.pool().acquire().await?;
-        Ok(holds::standing(&mut conn, self.workflow_id, cycle.number).await?)
-    }
-
-    async fn submit(&self, cycle: &CycleRow, event: Event) -> Result<StateName, OperationError> {
-        let submission = Submission {
-            workflow_id: self.workflow_id,
-            cycle: Some(cycle.number),
-            actor: self.operator.name,
-            reason: self.operator.reason,
-            what: What::Event(event),
-            completes: None,
-            claims_next: false,
-        };
-        match advance(self.engine, submission).await? {
-            Advanced::Moved(moved) => Ok(moved.to),
-            Advanced::NotNow => Ok(cycle.snapshot.state.name()),
-        }
-    }
-
-    async fn cancel(&self) -> Result<String, OperationError> {
-        let cycle = self.open().await?;
-        let reason = self.operator.reason.unwrap_or("cancelled by an operator").to_owned();
-        let state = self.submit(&cycle, Event::CancelRequested { reason }).await?;
-        Ok(match state {
-            StateName::Reverting => {
-                format!("cycle {} puts back what it adopted, then ends", cycle.number)
-            }
-            _ => format!("cycle {} is cancelled; its window stays consumed", cycle.number),
-        })
-    }
-
-    async fn approve(&self) -> Result<String, OperationError> {
-        let cycle = self.open().await?;
-        let awaited: Vec<HoldRow> = self
-            .standing(&cycle)
-            .await?
-            .into_iter()
-            .filter(|hold| hold.kind == HoldKind::Approval.as_str())
-            .collect();
-        if awaited.is_empty() {
-            return Err(OperationError::NothingToDo(format!(
-                "cycle {} waits for nobody's approval",
-                cycle.number
-            )));
-        }
-        if awaited.iter().any(|hold| hold.subject == ApprovalStage::ProbationUndecided.as_str()) {
-            self.settle_probations(&cycle, true).await?;
-        }
-        self.lift_kind(Some(cycle.number), HoldKind::Approval).await?;
-        Ok(format!("cycle {} is approved and goes on", cycle.number))
-    }
-
-    async fn settle_probations(&self, cycle: &CycleRow, keep: bool) -> Result<(), OperationError> {
-        let State::Probation { on_probation, .. } = &cycle.snapshot.state else { return Ok(()) };
-        let asked = on_probation.iter().filter(|watched| watched.asked);
-        for watched in asked.filter(|watched| watched.decision.is_none()) {
-            let model = watched.adoption.model.clone();
-            self.submit(cycle, Event::ProbationSettled { model, keep }).await?;
-        }
-        Ok(())
-    }
-
-    /// True while a probation of the cycle waits for a person's word.
-    fn asks_about_a_probation(cycle: &CycleRow) -> bool {
-        match &cycle.snapshot.state {
-            State::Probation { on_probation, .. } => {
-                on_probation.iter().any(|watched| watched.asked && watched.decision.is_none())
-            }
-            _ => false,
-        }
-    }
-
-    async fn refuse(&self, models: &[String]) -> Result<String, OperationError> {
-        let cycle = self.open().await?;
-        if cycle.snapshot.state.name() == StateName::Probation {
-            if !Self::asks_about_a_probation(&cycle) {
-                return Err(OperationError::NothingToDo(format!(
-                    "no probation of cycle {} waits for a person's word; `mathesis version rollback` puts a model's version back",
-                    cycle.number
-                )));
-            }
-            self.settle_probations(&cycle, false).await?;
-            self.lift_kind(Some(cycle.number), HoldKind::Approval).await?;
-            return Ok(format!("cycle {} puts its undecided adoptions back", cycle.number));
-        }
-        let event = Event::CandidatesRefused { models: models.to_vec() };
-        let state = self.submit(&cycle, event).await?;
-        Ok(match state {
-            StateName::Rejected => {
-                format!("cycle {} has ended: no candidate is left", cycle.number)
-            }
-            _ => format!(
-                "the candidates are refused; cycle {} goes on with the others",
-                cycle.number
-            ),
-        })
-    }
-
-    async fn retry(&self) -> Result<String, OperationError> {
-        let cycle = self.open().await?;
-        let mut tx = self.engine.store.pool().begin().await?;
-        cycles::lock_open(&mut tx, self.workflow_id).await?;
-        let number = Some(cycle.number);
-        let mut lifted =
-            holds::lift(&mut tx, self.workflow_id, number, HoldKind::EffectFailed, self.lift())
-                .await?;
-        lifted +=
-            holds::lift(&mut tx, self.workflow_id, None, HoldKind::ConfigConflict, self.lift())
-                .await?;
-        // A budget that was raised since; if it was not, the next look holds again.
-        lifted += holds::lift(&mut tx, self.workflow_id, None, HoldKind::BudgetSpent, self.lift())
-            .await?;
-        let now = self.engine.now();
-        let retried = effects::retry_failed(&mut tx, self.workflow_id, cycle.number, now).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
-        tx.commit().await?;
-        if lifted + retried == 0 {
-            return Err(OperationError::NothingToDo(format!(
-                "nothing of cycle {} has failed",
-                cycle.number
-            )));
-        }
-        Ok(format!("cycle {} tries again", cycle.number))
-    }
-
-    async fn step(&self) -> Result<String, OperationError> {
-        let cycle = self.open().await?;
-        let mut tx = self.engine.store.pool().begin().await?;
-        cycles::lock_open(&mut tx, self.workflow_id).await?;
-        let now = self.engine.now();
-        let granted = effects::grant_step(&mut tx, self.workflow_id, cycle.number, now).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
-        tx.commit().await?;
-        if !granted {
-            return Err(OperationError::NothingToDo(format!(
-                "cycle {} has no effect waiting",
-                cycle.number
-            )));
-        }
-        Ok(format!("cycle {} performs one effect and then stands still again", cycle.number))
-    }
-
-    async fn rollback(&self, model: &str, to: i32) -> Result<String, OperationError> {
-        let pool = self.engine.store.pool();
-        let cycle = self.open().await?;
-        let mut conn = pool.acquire().await?;
-        let active = versions::active_head(&mut conn, self.workflow_id, model).await?;
-        drop(conn);
-        let Some((from, _)) = active else {
-            return Err(OperationError::NoSuchModel(model.to_owned()));
-        };
-        if versions::find(pool, self.workflow_id, model, to).await?.is_none() {
-            return Err(OperationError::NoSuchVersion { model: model.to_owned(), version: to });
-        }
-        if from == to && !matches!(cycle.snapshot.state, State::Applying { .. }) {
-            return Err(OperationError::NothingToDo(format!(
-                "version {to} of {model} is active already"
-            )));
-        }
-        let event = Event::RollbackRequested { model: model.to_owned(), from, to };
-        self.submit(&cycle, event).await?;
-        Ok(format!("{model} goes back from version {from} to version {to}, files included"))
-    }
-
-    async fn automation(&self, enabled: bool) -> Result<String, OperationError> {
-        if enabled {
-            let lifted = self.lift_kind(None, HoldKind::AutomationOff).await?;
-            return Ok(match lifted {
-                0 => "automation was on already".to_owned(),
-                _ => "automation is on".to_owned(),
-            });
-        }
-        let hold = NewHold {
-            kind: HoldKind::AutomationOff,
-            cycle: None,
-            subject: String::new(),
-            effect_id: None,
-            code: "automation_off".to_owned(),
-            reason: self.operator.reason.unwrap_or("automation was switched off").to_owned(),
-            remedy: "`mathesis automation on`".to_owned(),
-            placed_by: self.operator.name.to_owned(),
-        };
-        Ok(if self.place(&hold).await? {
-            "automation is off: logging and counting go on, nothing else starts".to_owned()
-        } else {
-            "automation was off already".to_owned()
-        })
+impl Operator<'_> {
+    /// Who and why, for the audit trail.
+    #[must_use]
+    pub const fn actor(&self) -> Actor<'_> {
+        Actor { name: self.name, reason: self.reason }
     }
 }

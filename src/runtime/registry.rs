@@ -14,7 +14,9 @@ use crate::experiment::gate::GateRules;
 use crate::research::{self, FilesError, Texts};
 use crate::store::changes::{ChangeKind, Intent};
 use crate::store::versions::NewVersion;
-use crate::store::{Store, StoreError, changes, cycles, schedules, versions, workflows};
+use crate::store::{
+    Store, StoreError, automation, changes, cycles, schedules, versions, workflows,
+};
 use crate::workflow::Definition;
 use crate::workflow::definition::{ApprovalAsk, GuardMode};
 
@@ -142,6 +144,7 @@ impl Registry {
         let hash = definition.content_hash();
         let json = cycles::to_json(&definition, "workflow_definitions", "definition")?;
         let mut tx = store.pool().begin().await?;
+        let switch = automation::keep_still(&mut tx).await?;
         let row = workflows::register(&mut tx, definition.name.as_str(), &hash, &json, now).await?;
         register_schedules(&mut tx, row.workflow_id, &definition, now).await?;
         for model in &definition.models {
@@ -158,6 +161,7 @@ impl Registry {
             let snapshot = Snapshot::open(1, rules_of(&definition));
             cycles::open(&mut tx, row.workflow_id, &snapshot, &hash, now).await?;
         }
+        automation::join(&mut tx, &switch, row.workflow_id, now).await?;
         tx.commit().await?;
         let workflow = Workflow { workflow_id: row.workflow_id, definition: Arc::new(definition) };
         self.put(workflow.clone());

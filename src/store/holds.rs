@@ -219,6 +219,29 @@ pub async fn lift_subject(
     Ok(lifted)
 }
 
+/// True while a workflow hold of that kind and subject stands.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn stands(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    kind: HoldKind,
+    subject: &str,
+) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (
+                SELECT FROM holds
+                 WHERE workflow_id = $1 AND cycle IS NULL AND kind = $2 AND subject = $3
+                   AND lifted_at IS NULL) AS "stands!""#,
+        workflow_id,
+        kind.as_str(),
+        subject
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
 /// Lifts every standing hold of a cycle that has ended, but for that of a rollback that failed: the
 /// rollback outlives its cycle, and [`carry_over`] takes its hold along.
 ///

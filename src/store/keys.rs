@@ -9,9 +9,10 @@ use std::str::FromStr;
 use chrono::{DateTime, Duration, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::StoreError;
+use super::audit::{self, Actor, NO_WORKFLOW, NewEntry, Outcome};
 
 /// How long a browser session lasts from its sign-in, in hours.
 pub const SESSION_HOURS: i64 = 12;
@@ -173,7 +174,7 @@ pub async fn create(
     pool: &PgPool,
     name: &str,
     role: Role,
-    by: &str,
+    by: Actor<'_>,
     now: DateTime<Utc>,
 ) -> Result<String, KeyError> {
     let visible = !name.trim().is_empty() && !name.chars().any(char::is_control);
@@ -184,6 +185,7 @@ pub async fn create(
     // The role and four of 64 digits: enough to tell keys apart, too little to guess from.
     let prefix: String = secret.chars().take("mth__".len() + role.as_str().len() + 4).collect();
     let hash = SecretHash::of(&secret);
+    let mut tx = pool.begin().await?;
     let inserted = sqlx::query!(
         "INSERT INTO api_keys (name, role, secret_hash, prefix, created_at, created_by)
          VALUES ($1, $2, $3, $4, $5, $6)
@@ -193,13 +195,16 @@ pub async fn create(
         hash.as_bytes(),
         prefix,
         now,
-        by
+        by.name
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
     if inserted.rows_affected() == 0 {
         return Err(KeyError::NameTaken(name.to_owned()));
     }
+    let said = format!("a key with the role {role} is made");
+    note(&mut tx, "key_create", name, by, &said, now).await?;
+    tx.commit().await?;
     Ok(secret)
 }
 
@@ -245,6 +250,11 @@ pub async fn bootstrap(pool: &PgPool, secret: &str, now: DateTime<Utc>) -> Resul
     )
     .execute(&mut *tx)
     .await?;
+    if made.rows_affected() > 0 {
+        let by = Actor { name: "environment", reason: Some("MATHESIS_BOOTSTRAP_KEY") };
+        let said = "a key with the role operate is made from the environment";
+        note(&mut tx, "key_create", BOOTSTRAP_NAME, by, said, now).await?;
+    }
     tx.commit().await?;
     Ok(made.rows_affected() > 0)
 }
@@ -267,18 +277,38 @@ pub async fn list(pool: &PgPool) -> Result<Vec<KeyRow>, StoreError> {
 ///
 /// # Errors
 /// [`KeyError`]; nothing was revoked.
-pub async fn revoke(pool: &PgPool, name: &str, now: DateTime<Utc>) -> Result<(), KeyError> {
+pub async fn revoke(
+    pool: &PgPool,
+    name: &str,
+    by: Actor<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), KeyError> {
+    let mut tx = pool.begin().await?;
     let revoked = sqlx::query!(
         "UPDATE api_keys SET revoked_at = $2 WHERE name = $1 AND revoked_at IS NULL",
         name,
         now
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
     if revoked.rows_affected() == 0 {
         return Err(KeyError::NoSuchKey(name.to_owned()));
     }
+    note(&mut tx, "key_revoke", name, by, "the key is revoked, and its sessions end", now).await?;
+    tx.commit().await?;
     Ok(())
+}
+
+async fn note(
+    conn: &mut PgConnection,
+    act: &str,
+    name: &str,
+    actor: Actor<'_>,
+    said: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let entry = NewEntry { act, subject: name, cycle: None, actor, result: Outcome::Done, said };
+    audit::record(conn, NO_WORKFLOW, &entry, now).await
 }
 
 /// Every key that may call now. A process reads them at most about once a second.

@@ -7,6 +7,8 @@
 pub mod analysis_plans;
 pub mod analytics;
 pub mod assignments;
+pub mod audit;
+pub mod automation;
 pub mod changes;
 pub mod claude_batches;
 pub mod claude_calls;

@@ -132,3 +132,14 @@ pub async fn list(pool: &PgPool) -> Result<Vec<(WorkflowRow, Value)>, StoreError
         })
         .collect())
 }
+
+/// The workflows' ids and names, in the order of their ids, which is the order in which all of them are locked.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn ids(conn: &mut PgConnection) -> Result<Vec<(i64, String)>, StoreError> {
+    let rows = sqlx::query!("SELECT workflow_id, name FROM workflows ORDER BY workflow_id")
+        .fetch_all(conn)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.workflow_id, row.name)).collect())
+}

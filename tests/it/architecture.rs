@@ -194,7 +194,7 @@ fn alias(name: &str) -> Option<&'static str> {
 
 #[test]
 fn every_key_of_the_schema_contains_its_workflow() {
-    let reference = BTreeSet::from(["workflows", "api_keys", "sessions"]);
+    let reference = BTreeSet::from(["workflows", "api_keys", "sessions", "automation_switch"]);
     let mut migrations: Vec<PathBuf> = fs::read_dir(root().join("migrations"))
         .expect("the migrations are there")
         .map(|entry| entry.expect("an entry").path())

@@ -268,7 +268,7 @@ async fn refused_before_it_serves_an_adoption_is_not_carried_out() {
     assert_eq!(held_by(&stage).await, ["approval"]);
     assert_eq!(stage.work().await, Worked::Idle, "it waits for the word");
     stage.operate(refuse(&[WAN])).await.expect("one is refused");
-    stage.operate(Operation::Approve).await.expect("the other is approved");
+    stage.operate(Operation::Approve { models: vec![] }).await.expect("the other is approved");
     assert_eq!(stage.step().await, StateName::Applying);
     assert_eq!(stage.step().await, StateName::Applied);
     assert_eq!(outcome(&stage, 1).await, ended(&[(WAN, "refused"), (NANO, "adopted")]));

@@ -154,7 +154,7 @@ async fn candidates_wait_for_a_word_before_their_test() {
     stage.start_test("asked").await;
     assert_eq!(stage.the_hold().await.code, "approval_before_test");
     assert_eq!(stage.assign("early", WAN).await.arm, None, "nothing is dealt before it");
-    stage.please(Operation::Approve).await;
+    stage.please(Operation::Approve { models: vec![] }).await;
     assert!(stage.assign("after", WAN).await.arm.is_some());
 }
 
@@ -173,7 +173,7 @@ async fn refusing_one_candidate_leaves_the_other_to_its_test() {
     let stage = asking(ApprovalAsk::BeforeTest).await;
     stage.start_test("asked").await;
     stage.please(Operation::Refuse { models: vec![WAN.to_owned()] }).await;
-    stage.please(Operation::Approve).await;
+    stage.please(Operation::Approve { models: vec![] }).await;
     assert_eq!(stage.assign("task", WAN).await.arm, None);
     stage.play_test("test", candidates_win).await;
     assert_eq!(stage.watch().await, 1);
@@ -190,7 +190,7 @@ async fn adopted_candidates_wait_for_a_word_before_they_serve() {
     assert_eq!(stage.work().await, Worked::Idle);
     stage.please(Operation::Refuse { models: vec![NANO.to_owned()] }).await;
     assert_eq!(stage.work().await, Worked::Idle, "the other still waits");
-    stage.please(Operation::Approve).await;
+    stage.please(Operation::Approve { models: vec![] }).await;
     assert_eq!(stage.step().await, StateName::Applying);
     assert_eq!(stage.step().await, StateName::Applied);
     assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (2, 1));

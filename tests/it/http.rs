@@ -13,11 +13,15 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use mathesis::http::{App, HttpSettings, router};
+use mathesis::store::audit::Actor;
 use mathesis::store::keys::{self, Role};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
 use crate::support::{Stage, stage::noon};
+
+/// Who makes and revokes keys here.
+const BY: Actor<'static> = Actor { name: "test", reason: None };
 
 /// A stage with its interface.
 struct Site {
@@ -59,7 +63,7 @@ impl Site {
     }
 
     async fn key(&self, name: &str, role: Role) -> String {
-        keys::create(self.stage.pool(), name, role, "test", noon()).await.expect("the key is made")
+        keys::create(self.stage.pool(), name, role, BY, noon()).await.expect("the key is made")
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

@@ -5,6 +5,7 @@ mod support;
 mod analytics;
 mod architecture;
 mod batches;
+mod brakes;
 mod changes;
 mod cli;
 mod costs;

@@ -207,7 +207,7 @@ async fn what_is_not_possible_is_refused_in_words_and_changes_nothing() {
     let mut said = Vec::new();
     for operation in [
         Operation::Resume,
-        Operation::Approve,
+        Operation::Approve { models: vec![] },
         Operation::Refuse { models: vec![] },
         Operation::Retry,
         Operation::Step,
@@ -224,7 +224,7 @@ async fn what_is_not_possible_is_refused_in_words_and_changes_nothing() {
         Operation::Pause,
         Operation::Resume,
         Operation::Cancel,
-        Operation::Approve,
+        Operation::Approve { models: vec![] },
         Operation::Refuse { models: vec![] },
         Operation::Retry,
         Operation::Step,

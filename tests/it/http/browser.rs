@@ -5,7 +5,7 @@ use axum::http::header;
 use chrono::Duration;
 use mathesis::store::keys::{self, Role};
 
-use super::{Answer, Site, request};
+use super::{Answer, BY, Site, request};
 use crate::support::stage::noon;
 
 /// The value of a cookie that an answer sets.
@@ -112,7 +112,7 @@ async fn a_session_may_look_but_not_act_and_ends() {
     );
     let again =
         format!("mathesis_session={}", cookie(&sign_in(&site, &key).await, "mathesis_session"));
-    keys::revoke(site.stage.pool(), "operator", noon()).await.unwrap();
+    keys::revoke(site.stage.pool(), "operator", BY, noon()).await.unwrap();
     assert_eq!(look(&site, "/analytics", &again).await.status, 303, "a session ends with its key");
 }
 

@@ -7,7 +7,7 @@ use axum::http::header;
 use mathesis::store::keys::{self, Role};
 use serde_json::json;
 
-use super::{Answer, EVENTS, Site, request};
+use super::{Answer, BY, EVENTS, Site, request};
 use crate::support::TaskRun;
 use crate::support::stage::{NANO, WAN, noon};
 
@@ -66,7 +66,7 @@ async fn each_route_answers_those_keys_that_may_call_it() {
         keys.push(site.key(role.as_str(), role).await);
     }
     let revoked = site.key("old", Role::Operate).await;
-    keys::revoke(site.stage.pool(), "old", noon()).await.expect("it is revoked");
+    keys::revoke(site.stage.pool(), "old", BY, noon()).await.expect("it is revoked");
     let wrong = format!("mth_operate_{}", "0".repeat(64));
     for (method, path, may) in routes() {
         for (key, code) in [
@@ -112,7 +112,7 @@ async fn a_revoked_key_is_refused_within_two_seconds() {
         200,
         "a new key works at once"
     );
-    keys::revoke(site.stage.pool(), "reader", noon()).await.expect("it is revoked");
+    keys::revoke(site.stage.pool(), "reader", BY, noon()).await.expect("it is revoked");
     let revoked = Instant::now();
     while with_key(&site, "GET", &path, Some(&key)).await.status == 200 {
         assert!(revoked.elapsed() < Duration::from_secs(2), "it still works");

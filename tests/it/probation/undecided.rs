@@ -62,7 +62,7 @@ async fn then_a_person_is_asked_once_and_nothing_more_is_dealt() {
 #[tokio::test]
 async fn the_person_may_keep_the_adoption() {
     let stage = asked().await;
-    stage.please(Operation::Approve).await;
+    stage.please(Operation::Approve { models: vec![] }).await;
     assert_eq!(stage.cycle_number(1).await.snapshot.state.name(), StateName::Applied);
     let (status, sentence) = stands(&stage, WAN).await;
     assert_eq!(status, "kept");
