@@ -96,6 +96,8 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
 const MARK_ROW: f64 = 15.0;
 const MARK_ROWS: usize = 3;
+/// Width of a letter of a label, roughly.
+const LETTER: f64 = 6.4;
 const BOTTOM: f64 = 26.0;
 /// Days that one point of the line pools: its own and those before it.
 const POOLED_DAYS: i64 = 7;
@@ -255,22 +257,35 @@ fn day_labels(
         .collect()
 }
 
-/// Labels in rows, so that neighbours do not cover each other.
+/// Labels in rows, each in the first row where it covers no other. Where all rows are taken, the line
+/// stands without its label; the table of the versions has them all.
 fn mark_labels(
     marks: &[Mark],
     first: NaiveDate,
     last: NaiveDate,
     x: &impl Fn(NaiveDate) -> f64,
 ) -> Vec<Label> {
+    let mut rows: [Vec<(f64, f64)>; MARK_ROWS] = std::array::from_fn(|_| Vec::new());
     let shown = marks.iter().filter(|mark| (first..=last).contains(&mark.day));
-    (0_u8..3)
-        .cycle()
-        .zip(shown)
-        .map(|(row, mark)| {
+    shown
+        .map(|mark| {
             let x = x(mark.day);
+            #[expect(clippy::cast_precision_loss, reason = "a label has a few letters")]
+            let length = (mark.label.chars().count() as f64).mul_add(LETTER, 8.0);
+            let anchor = if x > LEFT + length { "end" } else { "start" };
+            let span = if anchor == "end" { (x - length, x) } else { (x, x + length) };
+            let free = (0_u32..)
+                .zip(&mut rows)
+                .find(|(_, taken)| taken.iter().all(|(from, to)| span.1 < *from || *to < span.0));
+            let (row, text) = match free {
+                Some((row, taken)) => {
+                    taken.push(span);
+                    (row, mark.label.clone())
+                }
+                None => (0, String::new()),
+            };
             let y = MARK_ROW.mul_add(f64::from(row), TOP - 2.0);
-            let anchor = if x > LEFT + 100.0 { "end" } else { "start" };
-            Label { x, y, text: mark.label.clone(), anchor }
+            Label { x, y, text, anchor }
         })
         .collect()
 }
@@ -345,6 +360,25 @@ mod tests {
             Point { day: day(6), sum: 10.0, count: 1.0 },
         ];
         assert_eq!((pool(&points, day(6)), pool(&points, day(7))), (1.9, 10.0));
+    }
+
+    #[test]
+    fn labels_of_near_days_do_not_cover_each_other() {
+        let days = [10, 11, 12, 13, 30]
+            .map(|offset| Mark { day: day(offset), label: format!("nano-banana v{offset}") });
+        let x = |at: NaiveDate| (at - day(0)).num_days() as f64 * 8.0 + LEFT;
+        let labels = mark_labels(&days, day(0), day(40), &x);
+        let told: Vec<_> = labels.iter().map(|label| (label.text.as_str(), label.y)).collect();
+        assert_eq!(
+            told,
+            [
+                ("nano-banana v10", 12.0),
+                ("nano-banana v11", 27.0),
+                ("nano-banana v12", 42.0),
+                ("", 12.0),
+                ("nano-banana v30", 12.0)
+            ]
+        );
     }
 
     proptest! {

@@ -6,6 +6,7 @@ mod analytics;
 mod architecture;
 mod batches;
 mod brakes;
+mod browser;
 mod changes;
 mod cli;
 mod costs;

@@ -13,6 +13,7 @@ use mathesis::experiment::deck::{self, DeckRules, Slot};
 use mathesis::experiment::{Arm, ByArm};
 use mathesis::http::{self, App, HttpSettings};
 use mathesis::store::experiments::{self, ExperimentRow};
+use mathesis::workflow::Definition;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -20,17 +21,17 @@ use crate::support::stage::NANO;
 use crate::support::{Stage, analysis_answer, edit_answer};
 
 const DECK_SEED: u64 = 20_261_123;
-const OLD: &str = "InstructPix2Pix";
-const NEW: &str = "MagicBrush";
+pub const OLD: &str = "InstructPix2Pix";
+pub const NEW: &str = "MagicBrush";
 
 /// One editing request with the score and the reasoning that each model got.
-struct RealTask {
-    uid: String,
-    instruction: String,
-    scores: BTreeMap<String, (i64, String)>,
+pub struct RealTask {
+    pub uid: String,
+    pub instruction: String,
+    pub scores: BTreeMap<String, (i64, String)>,
 }
 
-fn real_tasks() -> Option<Vec<RealTask>> {
+pub fn real_tasks() -> Option<Vec<RealTask>> {
     let shared = std::env::var("MATHESIS_SHARED").map_or_else(
         |_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
         PathBuf::from,
@@ -57,21 +58,33 @@ fn real_tasks() -> Option<Vec<RealTask>> {
 }
 
 /// An orchestrator that replays recorded scores over HTTP.
-struct Replay {
-    stage: Stage,
+pub struct Replay {
+    pub stage: Stage,
     address: String,
     client: reqwest::Client,
     old: &'static str,
     new: &'static str,
-    stop: CancellationToken,
+    pub stop: CancellationToken,
 }
 
 impl Replay {
     async fn start(old: &'static str, new: &'static str) -> Self {
+        Self::start_with(old, new, |_| {}).await
+    }
+
+    /// The same with the shipped workflow changed further.
+    pub async fn start_with(
+        old: &'static str,
+        new: &'static str,
+        edit: impl FnOnce(&mut Definition) + Send + 'static,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stage = Stage::builder()
             .seed(DECK_SEED)
-            .definition(|definition| definition.models.retain(|model| model.name.as_str() == NANO))
+            .definition(|definition| {
+                definition.models.retain(|model| model.name.as_str() == NANO);
+                edit(definition);
+            })
             .build()
             .await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -88,7 +101,7 @@ impl Replay {
     }
 
     /// Runs one task as the pipeline would: ask, then log what the recorded judge said.
-    async fn run(&self, task: &RealTask) -> Option<Arm> {
+    pub async fn run(&self, task: &RealTask) -> Option<Arm> {
         self.stage.assigner.refresh().await.expect("the versions are read");
         let path = format!(
             "{}/v1/workflows/image-editing/tasks/{}/assignments/{NANO}",
@@ -112,7 +125,7 @@ impl Replay {
         arm
     }
 
-    async fn send(&self, events: Vec<Value>) {
+    pub async fn send(&self, events: Vec<Value>) {
         let number = events.len();
         let path = format!("{}/v1/workflows/image-editing/events", self.address);
         let answer = self.client.post(path).json(&events).send().await.expect("an answer");
@@ -121,7 +134,7 @@ impl Replay {
     }
 
     /// Claude finds something in the first 50 tasks and proposes one candidate.
-    async fn learn(&self, evidence: &str) {
+    pub async fn learn(&self, evidence: &str) {
         assert_eq!(self.stage.watch().await, 1, "the 50th task opens the analysis");
         self.stage.claude.answer_json(json!({
             "summary": "s", "model_insights": [], "recommendations": [],
