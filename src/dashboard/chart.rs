@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn labels_of_near_days_do_not_cover_each_other() {
-        let days = [10, 11, 12, 13, 30]
+        let days = [10, 11, 12, 13, 39]
             .map(|offset| Mark { day: day(offset), label: format!("nano-banana v{offset}") });
         let x = |at: NaiveDate| (at - day(0)).num_days() as f64 * 8.0 + LEFT;
         let labels = mark_labels(&days, day(0), day(40), &x);
@@ -376,7 +376,7 @@ mod tests {
                 ("nano-banana v11", 27.0),
                 ("nano-banana v12", 42.0),
                 ("", 12.0),
-                ("nano-banana v30", 12.0)
+                ("nano-banana v39", 12.0)
             ]
         );
     }
