@@ -198,6 +198,9 @@ fn described(status: &CycleStatus, workflow: &Workflow) -> String {
     }
     for outcome in &status.outcome {
         text.push_str(&format!("\n  {}: {}", outcome.model, outcome.result));
+        if !outcome.detail.is_empty() {
+            text.push_str(&format!(" ({}): {}", outcome.reason, outcome.detail));
+        }
     }
     text
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod automation;
+mod blame;
 mod context;
 mod cost;
 mod cycle;
@@ -91,6 +92,8 @@ enum Command {
     /// See a model's prompt versions, compare them, go back to one
     #[command(subcommand)]
     Version(version::VersionCommand),
+    /// See why a picture looks as it does: its prompt version, that version's sections, and what they rest on
+    Why(blame::WhyArgs),
     /// Switch learning on or off; tasks are logged either way
     #[command(subcommand)]
     Automation(automation::AutomationCommand),
@@ -221,6 +224,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Workflow(command) => workflow::run(command, &settings).await,
         Command::Cycle(command) => cycle::run(command, &settings).await,
         Command::Version(command) => version::run(command, &settings).await,
+        Command::Why(args) => blame::run(args, &settings).await,
         Command::Automation(command) => automation::run(command, &settings).await,
         Command::Insight(command) => insight::run(command, &settings).await,
         Command::Cost(command) => cost::run(command, &settings).await,

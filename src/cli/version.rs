@@ -1,4 +1,4 @@
-//! `mathesis version list|show|diff|rollback`.
+//! `mathesis version list|show|diff|blame|rollback`.
 
 use clap::Subcommand;
 
@@ -45,6 +45,17 @@ pub enum VersionCommand {
         #[command(flatten)]
         of: OfWorkflow,
     },
+    /// Show for each section of a version which cycle, insights and tasks put it there, and what it gained
+    Blame {
+        /// The model
+        model: String,
+        /// The version's number [default: the active one]
+        version: Option<i32>,
+        #[command(flatten)]
+        of: OfWorkflow,
+        #[command(flatten)]
+        as_json: AsJson,
+    },
     /// Go back to a version, files included; a test of the model that runs ends
     Rollback {
         /// The model
@@ -84,6 +95,9 @@ async fn carry_out(command: VersionCommand, context: &Context) -> Result<(), Fai
                 ));
             }
             output::say(&coloured(&diff))
+        }
+        VersionCommand::Blame { model, version, of, as_json } => {
+            super::blame::version(context, (&model, version), &of, as_json).await
         }
         VersionCommand::Rollback { model, version, of, who } => {
             let workflow = context.workflow(&of)?;
@@ -163,8 +177,13 @@ fn show(version: &Version, workflow: &Workflow, as_json: AsJson) -> Result<(), F
         (Some(score), Some(tasks)) => format!("\nTested on {tasks} tasks, mean score {score:.2}"),
         _ => String::new(),
     };
+    let edits: String = version
+        .edits
+        .iter()
+        .map(|edit| format!("\n  {}, because of {}", edit.in_words(), edit.because.join(", ")))
+        .collect();
     output::say(&format!(
-        "{} version {}{mark}{parent}\nMade {} by {}\n{}{test}\nContent {}\n\n{}",
+        "{} version {}{mark}{parent}\nMade {} by {}\n{}{edits}{test}\nContent {}\n\n{}",
         version.model_name,
         version.version,
         output::time(version.created_at, zone(workflow)),

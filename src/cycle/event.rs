@@ -104,6 +104,9 @@ pub struct NoCandidate {
     pub model: String,
     /// Why it got no candidate.
     pub reason: NoCandidateReason,
+    /// The same in words, where there is more to say: the rule that the candidate broke.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 names! {
@@ -112,6 +115,7 @@ names! {
         AtCeiling => "at_ceiling",
         NothingProposed => "nothing_proposed",
         TestedBefore => "tested_before",
+        RuleBroken => "rule_broken",
         Superseded => "superseded",
         Retired => "retired",
     }

@@ -27,6 +27,9 @@ pub struct ModelOutcome {
     pub candidate: Option<i32>,
     /// Why, as the gate or the machine put it.
     pub reason: String,
+    /// The same in words, where there is more to say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 names! {
@@ -93,6 +96,7 @@ impl ModelOutcome {
             result,
             candidate: None,
             reason: none.reason.as_str().to_owned(),
+            detail: none.detail.clone(),
         }
     }
 
@@ -113,6 +117,7 @@ impl ModelOutcome {
             result,
             candidate: Some(verdict.candidate),
             reason: reason.as_str().to_owned(),
+            detail: String::new(),
         }
     }
 }

@@ -165,12 +165,17 @@ fn outcome(result: ModelResult, reason: &str) -> Outcome {
             result,
             candidate: Some(4),
             reason: reason.to_owned(),
+            detail: String::new(),
         }],
     }
 }
 
 fn without() -> NoCandidate {
-    NoCandidate { model: WITHOUT.to_owned(), reason: NoCandidateReason::AtCeiling }
+    NoCandidate {
+        model: WITHOUT.to_owned(),
+        reason: NoCandidateReason::AtCeiling,
+        detail: String::new(),
+    }
 }
 
 /// Ten scores an arm: 7 throughout for the control, so that 7 rejects and 8 adopts.

@@ -122,6 +122,7 @@ fn candidates(models: &[&str], without: &[&str]) -> Event {
     let none = |model: &&str| NoCandidate {
         model: (*model).to_owned(),
         reason: NoCandidateReason::AtCeiling,
+        detail: String::new(),
     };
     Event::CandidatesGenerated {
         experiments: models.iter().map(experiment).collect(),

@@ -32,7 +32,7 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
         plan: Some(&shown.plan),
     };
     let answer: AnalysisAnswer =
-        paid_call::ask(caller, build, |text| taken::usable(text, &definition)).await?;
+        paid_call::ask(caller, build, |text, _| taken::usable(text, &definition)).await?;
     let in_window = window::task_ids(engine.store.pool(), claim.workflow_id, claim.cycle).await?;
     let known = taken::Known { in_window: &in_window, earlier: &shown.earlier };
     Ok(What::Analysis(taken::to_rows(answer, &shown.context.window, known)))

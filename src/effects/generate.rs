@@ -1,24 +1,26 @@
 //! Generating: Claude turns the insights into one candidate a model, as edits of its documents.
 
-use super::paid_call::{self, Caller, Purpose, Unusable};
+use super::paid_call::{self, Caller, Purpose};
 use super::{EffectFailure, context};
 use crate::claude::MessageRequest;
 use crate::cycle::{NoCandidate, NoCandidateReason};
 use crate::experiment::deck::{self, DeckRules};
-use crate::research::{self, Document, Edit, EditRules, Texts};
+use crate::research;
 use crate::runtime::{Candidate, Engine, What};
+use crate::store::candidates::{self, EarlierCandidate, RefusedCandidate};
 use crate::store::effects::ClaimedEffect;
 use crate::store::insights::{InsightRow, Which};
 use crate::store::versions::{NewVersion, Version};
-use crate::store::{insights, versions, window};
+use crate::store::{analysis_plans, insights, versions, window};
 use crate::workflow::Definition;
-use crate::workflow::answer::{
-    ALL_MODELS, EditOperation, EditedDocument, GenerationAnswer, ProposedEdit, Recommendation,
-    generation_schema,
-};
-use crate::workflow::context::{GenerationContext, InsightForGeneration, SectionForGeneration};
-use crate::workflow::definition::{GuardMode, Split};
+use crate::workflow::answer::{Recommendation, generation_schema, template_schema};
+use crate::workflow::definition::{CandidateMode, GuardMode, Split};
 use crate::workflow::template::render_generation;
+use asked::{EARLIER_CANDIDATES_MAX, concerns, generation_context};
+use judge::{Judge, Judged, Proposal};
+
+mod asked;
+mod judge;
 
 /// A candidate may draw on so many insights that stand, those found or judged last.
 const INSIGHTS_MAX: i64 = 60;
@@ -37,13 +39,16 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
     let recommended: Vec<Recommendation> = serde_json::from_value(recommended).unwrap_or_default();
     let mut candidates = Vec::new();
     let mut without = Vec::new();
+    let mut refused = Vec::new();
     let mut waits = None;
     for model in &definition.models {
         let model = model.name.as_str();
         let material = Material { found: &found, recommended: &recommended };
-        match candidate(engine, claim, &definition, model, material).await {
+        match candidate(engine, claim, &definition, model, material, &mut refused).await {
             Ok(Ok(candidate)) => candidates.push(candidate),
-            Ok(Err(reason)) => without.push(NoCandidate { model: model.to_owned(), reason }),
+            Ok(Err((reason, detail))) => {
+                without.push(NoCandidate { model: model.to_owned(), reason, detail });
+            }
             // The batches of all models run side by side.
             Err(failure) if failure.waits => waits = Some(failure),
             // What is under way is seen to its end before anything is held.
@@ -53,7 +58,7 @@ pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<Wh
     if let Some(waits) = waits {
         return Err(waits);
     }
-    Ok(What::Candidates { candidates, without })
+    Ok(What::Candidates { candidates, without, refused })
 }
 
 /// What a candidate may draw on.
@@ -76,32 +81,40 @@ async fn candidate(
     definition: &Definition,
     model: &str,
     material: Material<'_>,
-) -> Result<Result<Candidate, NoCandidateReason>, EffectFailure> {
+    refused: &mut Vec<RefusedCandidate>,
+) -> Result<Result<Candidate, (NoCandidateReason, String)>, EffectFailure> {
+    let none = |reason| Ok(Err((reason, String::new())));
     let in_force = engine.registry.by_id(claim.workflow_id);
     if in_force.is_some_and(|workflow| !workflow.knows(model)) {
-        return Ok(Err(NoCandidateReason::Retired));
+        return none(NoCandidateReason::Retired);
     }
     let mut conn = engine.store.pool().acquire().await?;
     let Some(active) = versions::active(&mut conn, claim.workflow_id, model).await? else {
-        return Ok(Err(NoCandidateReason::Retired));
+        return none(NoCandidateReason::Retired);
     };
     drop(conn);
     if !material.speaks_of(model) {
         // Nothing found is a valid answer, and nothing to pay for.
-        return Ok(Err(NoCandidateReason::NothingProposed));
+        return none(NoCandidateReason::NothingProposed);
     }
     if is_at_ceiling(engine, claim, definition, &active).await? {
-        return Ok(Err(NoCandidateReason::AtCeiling));
+        return none(NoCandidateReason::AtCeiling);
     }
-    let (answer, texts) = ask(engine, claim, definition, &active, material).await?;
-    let Some(texts) = texts else { return Ok(Err(NoCandidateReason::NothingProposed)) };
-    let content_hash = research::content_hash(&texts);
+    let judged = ask(engine, claim, definition, &active, material, refused).await?;
+    let proposal = match judged {
+        Judged::Nothing => return none(NoCandidateReason::NothingProposed),
+        Judged::RuleBroken(why) => return Ok(Err((NoCandidateReason::RuleBroken, why))),
+        Judged::Proposed(proposal) => proposal,
+    };
+    let content_hash = research::content_hash(&proposal.applied.texts);
     let mut conn = engine.store.pool().acquire().await?;
-    if versions::by_content(&mut conn, claim.workflow_id, model, &content_hash).await?.is_some() {
-        return Ok(Err(NoCandidateReason::TestedBefore));
+    let stored = versions::by_content(&mut conn, claim.workflow_id, model, &content_hash).await?;
+    if let Some(version) = stored {
+        let detail = format!("its texts are those of version {version}");
+        return Ok(Err((NoCandidateReason::TestedBefore, detail)));
     }
     let number = versions::greatest(&mut conn, claim.workflow_id, model).await? + 1;
-    let version = new_version(claim, &active, number, &answer, texts, content_hash);
+    let version = new_version(claim, &active, number, *proposal, content_hash);
     Ok(Ok(with_deck(engine, definition, version)))
 }
 
@@ -129,157 +142,85 @@ async fn is_at_ceiling(
     Ok(count > 0 && needed >= best)
 }
 
+/// Asks for the model's candidate. What broke a rule is added to `refused`, also where a later answer kept to all.
 async fn ask(
     engine: &Engine,
     claim: &ClaimedEffect,
     definition: &Definition,
     active: &Version,
     material: Material<'_>,
-) -> Result<(GenerationAnswer, Option<Texts>), EffectFailure> {
-    let parent = active.texts();
-    let purpose = Purpose { name: "generation", model: &active.model_name };
+    refused: &mut Vec<RefusedCandidate>,
+) -> Result<Judged, EffectFailure> {
+    let model = active.model_name.as_str();
+    let pool = engine.store.pool();
+    let earlier: Vec<EarlierCandidate> =
+        candidates::earlier(pool, claim.workflow_id, model, EARLIER_CANDIDATES_MAX).await?;
+    let shown: Vec<&InsightRow> =
+        material.found.iter().filter(|insight| concerns(&insight.model_name, model)).collect();
+    let judge = Judge::new(
+        definition,
+        active,
+        claim.cycle,
+        &shown,
+        task_texts(engine, claim, &shown).await?,
+    );
+    let mode = definition.mode_of(model);
+    let purpose = Purpose { name: "generation", model };
     let caller = Caller { engine, claim, definition, purpose, plan: None };
     let build = |rejected: &[String]| {
-        let asked = generation_context(definition, active, claim.cycle, material, rejected);
+        let asked =
+            generation_context(definition, active, claim.cycle, material, &earlier, rejected);
         let prompt = render_generation(definition, &asked)?;
         Ok(MessageRequest::structured(
             definition.claude.generation_model.clone(),
             definition.claude.generation_max_tokens,
             vec![(prompt.system, true)],
             prompt.user,
-            generation_schema(),
+            match mode {
+                CandidateMode::Sections => generation_schema(),
+                CandidateMode::Template => template_schema(),
+            },
         ))
     };
-    paid_call::ask(caller, build, |text| judge(text, &parent, definition)).await
+    let judged =
+        paid_call::ask(caller, build, |text, rejected| judge.judge(text, rejected)).await?;
+    refused.extend(judge.refused());
+    Ok(judged)
 }
 
-/// Applies the proposed edits; an answer whose edits break a rule cannot be used.
-fn judge(
-    text: &str,
-    parent: &Texts,
-    definition: &Definition,
-) -> Result<(GenerationAnswer, Option<Texts>), Unusable> {
-    let answer: GenerationAnswer = paid_call::read(text)?;
-    if answer.edits.is_empty() {
-        return Ok((answer, None));
-    }
-    let edits: Vec<Edit> = answer.edits.iter().map(edit_of).collect();
-    let documents = &definition.documents;
-    let rules = EditRules {
-        required_placeholders: documents.required_placeholders.clone(),
-        size_change_percent_max: documents.size_change_percent_max,
-        frozen_sections: documents.frozen_sections.clone(),
-    };
-    let texts = research::apply(parent, &edits, &rules)
-        .map_err(|refusal| Unusable(format!("{}: {refusal}", refusal.code())))?;
-    let named = answer.edits.iter().flat_map(|edit| &edit.because);
-    if named.chain([&answer.summary]).any(|text| text.contains('\0')) {
-        return Err(Unusable("the summary or a reason holds a NUL character".to_owned()));
-    }
-    Ok((answer, Some(texts)))
-}
-
-fn edit_of(proposed: &ProposedEdit) -> Edit {
-    Edit {
-        document: match proposed.document {
-            EditedDocument::Activation => research::Which::Activation,
-            EditedDocument::Research => research::Which::Research,
-            EditedDocument::Template => research::Which::Template,
-        },
-        operation: match proposed.operation {
-            EditOperation::Replace => research::Operation::Replace,
-            EditOperation::AddAfter => research::Operation::AddAfter,
-            EditOperation::Append => research::Operation::Append,
-            EditOperation::Remove => research::Operation::Remove,
-        },
-        section: proposed.section.clone(),
-        text: proposed.text.clone(),
-        because: proposed.because.clone(),
-    }
-}
-
-fn concerns(named: &str, model: &str) -> bool {
-    named == model || named == ALL_MODELS
-}
-
-fn generation_context(
-    definition: &Definition,
-    active: &Version,
-    cycle: i64,
-    material: Material<'_>,
-    rejected: &[String],
-) -> GenerationContext {
-    let model = active.model_name.as_str();
-    let document = Document::parse(&active.research_text);
-    let sections = document
-        .sections()
-        .iter()
-        .map(|section| SectionForGeneration {
-            id: section.id.clone(),
-            heading: section.heading.clone(),
-            bytes: section.range.len(),
-        })
-        .collect();
-    let insights = material
-        .found
-        .iter()
-        .filter(|insight| concerns(&insight.model_name, model))
-        .map(|insight| InsightForGeneration {
-            id: insight.name_in(cycle),
-            insight_type: insight.insight_type.clone(),
-            model_name: insight.model_name.clone(),
-            description: insight.description.clone(),
-            confidence_score: insight.confidence_score,
-            suggested_change: insight.suggested_change.clone(),
-            standing: insight.standing.clone(),
-            confirmed: insight.confirmed,
-            weakened: insight.weakened,
-            helpful: insight.helpful,
-            harmful: insight.harmful,
-        })
-        .collect();
-    let recommendations = material
-        .recommended
-        .iter()
-        .filter(|recommendation| concerns(&recommendation.model, model))
-        .map(|recommendation| recommendation.text.clone())
-        .collect();
-    GenerationContext {
-        model: model.to_owned(),
-        version_now: active.version,
-        prompt_template: active.prompt_template.clone(),
-        activation: active.activation_text.clone(),
-        research: active.research_text.clone(),
-        sections,
-        insights,
-        recommendations,
-        required_placeholders: definition.documents.required_placeholders.clone(),
-        size_change_percent_max: definition.documents.size_change_percent_max,
-        frozen_sections: definition.documents.frozen_sections.clone(),
-        rejected: rejected.to_vec(),
-    }
+/// The texts that a candidate may have copied: of the tasks that Claude was shown in this cycle's analysis, and of those
+/// that the insights rest on. No other task's text ever reached it.
+async fn task_texts(
+    engine: &Engine,
+    claim: &ClaimedEffect,
+    shown: &[&InsightRow],
+) -> Result<Vec<String>, EffectFailure> {
+    let pool = engine.store.pool();
+    let plan = analysis_plans::find(pool, claim.workflow_id, claim.cycle).await?;
+    let ids = plan.map(|plan| plan.shown_tasks).unwrap_or_default();
+    let evidence: Vec<String> =
+        shown.iter().flat_map(|insight| insight.example_task_ids.iter().cloned()).collect();
+    Ok(window::texts(pool, claim.workflow_id, &ids, &evidence).await?)
 }
 
 fn new_version(
     claim: &ClaimedEffect,
     active: &Version,
     number: i32,
-    answer: &GenerationAnswer,
-    texts: Texts,
+    proposal: Proposal,
     content_hash: String,
 ) -> NewVersion {
-    let mut based_on: Vec<String> =
-        answer.edits.iter().flat_map(|edit| edit.because.iter().cloned()).collect();
-    based_on.sort();
-    based_on.dedup();
+    let Proposal { summary, because: based_on, edits, applied } = proposal;
     NewVersion {
         model_name: active.model_name.clone(),
         version: number,
-        diff: research::version_diff(&active.texts(), &texts, active.version, number),
-        texts,
+        diff: research::version_diff(&active.texts(), &applied.texts, active.version, number),
+        texts: applied.texts,
+        edits,
+        lineage: applied.lineage,
         content_hash,
         parent_version: Some(active.version),
-        summary: answer.summary.clone(),
+        summary,
         cycle: Some(claim.cycle),
         based_on,
         is_active: false,

@@ -36,7 +36,7 @@ pub(super) struct Unusable(pub String);
 /// Asks Claude until an answer can be used, as often as the workflow allows.
 ///
 /// `build` makes the request from the reasons why earlier answers were refused; `judge` reads an
-/// answer or says why it cannot be used.
+/// answer, knowing those reasons, or says why it cannot be used.
 ///
 /// Crash contract. Before the intent row: nothing happened. Between the intent row and the outcome
 /// row: the call may have been made; the redo writes it off as lost with its estimated cost and makes
@@ -50,7 +50,7 @@ pub(super) struct Unusable(pub String);
 pub(super) async fn ask<T>(
     caller: Caller<'_>,
     build: impl Fn(&[String]) -> Result<MessageRequest, EffectFailure>,
-    judge: impl Fn(&str) -> Result<T, Unusable>,
+    judge: impl Fn(&str, &[String]) -> Result<T, Unusable>,
 ) -> Result<T, EffectFailure> {
     let pool = caller.engine.store.pool();
     let (workflow_id, effect_id) = (caller.claim.workflow_id, caller.claim.effect_id);
@@ -66,7 +66,7 @@ pub(super) async fn ask<T>(
         let refused = match on_record.get(*seen) {
             Some(record) => {
                 *seen += 1;
-                match (&record.error_message, judge(&record.text)) {
+                match (&record.error_message, judge(&record.text, &rejected)) {
                     (None, Ok(usable)) => return Ok(usable),
                     // Refused before a person asked to try again: it no longer counts.
                     _ if record.started_at < caller.claim.asks_since => continue,
@@ -77,7 +77,7 @@ pub(super) async fn ask<T>(
             None => {
                 *seen += 1;
                 match make_call(caller, &request).await {
-                    Ok(text) => match judge(&text) {
+                    Ok(text) => match judge(&text, &rejected) {
                         Ok(usable) => return Ok(usable),
                         Err(Unusable(why)) => why,
                     },

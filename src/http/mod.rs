@@ -7,6 +7,7 @@
 mod assignments;
 mod audit;
 mod auth;
+mod blame;
 mod body;
 mod costs;
 mod cycles;

@@ -16,8 +16,8 @@ use super::auth::{Need, gate};
 use super::error::Problem;
 use super::operations::{self, CYCLE_OPERATIONS};
 use super::{
-    App, assignments, audit, costs, cycles, dashboard, events, health, history, login, metrics,
-    models, observe, overall, stream, versions,
+    App, assignments, audit, blame, costs, cycles, dashboard, events, health, history, login,
+    metrics, models, observe, overall, stream, versions,
 };
 use crate::runtime::Operation;
 
@@ -79,6 +79,11 @@ fn looking() -> Router<App> {
 fn reading() -> Router<App> {
     Router::new()
         .route("/v1/workflows", get(history::workflows))
+        .route(
+            "/v1/workflows/{workflow}/models/{model}/versions/{number}/blame",
+            get(blame::version),
+        )
+        .route("/v1/workflows/{workflow}/tasks/{task}/why", get(blame::task))
         .route("/v1/workflows/{workflow}/cycles", get(cycles::list))
         .route("/v1/workflows/{workflow}/cycles/{number}", get(cycles::one))
         .route("/v1/workflows/{workflow}/cycles/{number}/transitions", get(cycles::transitions))

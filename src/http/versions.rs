@@ -11,7 +11,7 @@ use super::App;
 use super::auth::accepts;
 use super::error::Problem;
 use super::path::{PathOf, check_model};
-use crate::research::version_diff;
+use crate::research::{EditNote, version_diff};
 use crate::store::versions::{self, Version, VersionHead};
 
 /// The versions of a model, newest first, without their texts.
@@ -30,6 +30,7 @@ struct OneVersion<'v> {
     parent_version: Option<i32>,
     summary: &'v str,
     diff: &'v str,
+    edits: &'v [EditNote],
     cycle: Option<i64>,
     created_at: DateTime<Utc>,
     created_by: &'v str,
@@ -102,6 +103,7 @@ fn shown(version: &Version) -> OneVersion<'_> {
         parent_version: version.parent_version,
         summary: &version.summary,
         diff: &version.diff,
+        edits: &version.edits.0,
         cycle: version.cycle,
         created_at: version.created_at,
         created_by: &version.created_by,

@@ -5,10 +5,12 @@
 //! touches the disk and blocks: [`files`] reads a config folder, [`write`](mod@write) replaces its files
 //! behind a backup, [`reconcile`] says where a folder stands. Async callers use `spawn_blocking`.
 
+pub mod blame;
 pub mod diff;
 pub mod document;
 pub mod edits;
 pub mod hash;
+pub mod overfit;
 
 pub mod backup;
 pub mod errors;
@@ -26,10 +28,14 @@ mod files_tests;
 pub use backup::{Manifest, restore_backup};
 pub use diff::{unified, version_diff};
 pub use document::{Document, Section};
-pub use edits::{Edit, EditRefusal, EditRules, Operation, Which, apply};
+pub use edits::{
+    Applied, BytesMax, Edit, EditNote, EditRefusal, EditRules, Operation, Origin, Which, apply,
+    kept_prefix_bytes,
+};
 pub use errors::{DataState, FilesError};
 pub use files::{FileText, FolderState, list_models, read_model};
 pub use hash::{Texts, content_hash, file_hash};
 pub use marker::{ConfigFile, FileHashes, Marker};
+pub use overfit::check_copies;
 pub use reconcile::{Expected, Standing, adopt, standing, write_missing};
 pub use write::{Change, Written, hashes_of, write_version};

@@ -14,6 +14,7 @@ use crate::cycle::{
 use crate::experiment::deck::Slot;
 use crate::experiment::gate::Look;
 use crate::experiment::{ByArm, Guard, Phase, judge, probation};
+use crate::store::candidates::{self, RefusedCandidate};
 use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::effects::{self, ClaimedEffect, NewEffect};
 use crate::store::experiments::{CountedScore, LiveDeck, NewExperiment};
@@ -74,6 +75,8 @@ pub enum What {
         candidates: Vec<Candidate>,
         /// Models that got none.
         without: Vec<NoCandidate>,
+        /// Answers that broke a rule, kept for the next generation.
+        refused: Vec<RefusedCandidate>,
     },
     /// Files that were written for an Apply or a Revert.
     Files {
@@ -280,7 +283,8 @@ async fn make_event(
         What::ProbationLook { model, ran_out_from } => {
             probation_event(tx, before, model, *ran_out_from).await
         }
-        What::Candidates { candidates, without } => {
+        What::Candidates { candidates, without, refused } => {
+            candidates::insert_refused(tx, before.workflow_id, before.number, refused, now).await?;
             candidates_event(tx, before, candidates, without, now).await.map(Some)
         }
     }
@@ -403,7 +407,7 @@ async fn candidates_event(
         // person no longer wants.
         if version.parent_version != Some(active.version) || changing.contains(model) {
             let reason = NoCandidateReason::Superseded;
-            without.push(NoCandidate { model: model.clone(), reason });
+            without.push(NoCandidate { model: model.clone(), reason, detail: String::new() });
             continue;
         }
         versions::insert(tx, before.workflow_id, version, now).await?;

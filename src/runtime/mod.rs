@@ -9,6 +9,7 @@ mod acts;
 mod advance;
 mod assigner;
 mod batches;
+pub mod blame;
 mod claims;
 mod engine;
 mod harm;

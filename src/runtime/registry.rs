@@ -235,6 +235,8 @@ async fn first_version(
         content_hash: research::content_hash(&texts),
         texts,
         parent_version: None,
+        edits: Vec::new(),
+        lineage: Vec::new(),
         diff: String::new(),
         summary: format!("taken from {source} on the first start"),
         cycle: None,

@@ -9,6 +9,8 @@ pub mod analytics;
 pub mod assignments;
 pub mod audit;
 pub mod automation;
+pub mod blame;
+pub mod candidates;
 pub mod changes;
 pub mod claude_batches;
 pub mod claude_calls;

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 
 use super::StoreError;
-use crate::research::Texts;
+use crate::research::{EditNote, Origin, Texts};
 
 /// A version with its texts.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +27,8 @@ pub struct Version {
     pub parent_version: Option<i32>,
     /// Unified diff to the parent.
     pub diff: String,
+    /// The edits that made it from its parent.
+    pub edits: Json<Vec<EditNote>>,
     /// What changed, in words.
     pub summary: String,
     /// The cycle that generated it.
@@ -69,6 +72,10 @@ pub struct NewVersion {
     pub parent_version: Option<i32>,
     /// Unified diff to the parent.
     pub diff: String,
+    /// The edits that made it from its parent.
+    pub edits: Vec<EditNote>,
+    /// Where its sections come from, as far as they are not the parent's as they were.
+    pub lineage: Vec<Origin>,
     /// What changed, in words.
     pub summary: String,
     /// The cycle that generated it.
@@ -121,8 +128,8 @@ pub async fn insert(
     sqlx::query!(
         "INSERT INTO prompt_versions (workflow_id, model_name, version, prompt_template, activation_text,
                 research_text, content_hash, parent_version, diff, summary, cycle, based_on, is_active,
-                created_at, created_by)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                created_at, created_by, edits, lineage)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         workflow_id,
         new.model_name,
         new.version,
@@ -137,7 +144,9 @@ pub async fn insert(
         serde_json::Value::from(new.based_on.clone()),
         new.is_active,
         now,
-        new.created_by
+        new.created_by,
+        Json(&new.edits) as _,
+        Json(&new.lineage) as _
     )
     .execute(conn)
     .await?;
@@ -187,10 +196,10 @@ pub async fn active(
 ) -> Result<Option<Version>, StoreError> {
     Ok(sqlx::query_as!(
         Version,
-        "SELECT model_name, version, prompt_template, activation_text, research_text, content_hash,
-                parent_version, diff, summary, cycle, a_b_test_score, tasks_tested, is_active,
+        r#"SELECT model_name, version, prompt_template, activation_text, research_text, content_hash,
+                parent_version, diff, edits AS "edits: Json<Vec<EditNote>>", summary, cycle, a_b_test_score, tasks_tested, is_active,
                 created_at, created_by
-           FROM prompt_versions WHERE workflow_id = $1 AND model_name = $2 AND is_active",
+           FROM prompt_versions WHERE workflow_id = $1 AND model_name = $2 AND is_active"#,
         workflow_id,
         model
     )
@@ -230,10 +239,10 @@ pub async fn find(
 ) -> Result<Option<Version>, StoreError> {
     Ok(sqlx::query_as!(
         Version,
-        "SELECT model_name, version, prompt_template, activation_text, research_text, content_hash,
-                parent_version, diff, summary, cycle, a_b_test_score, tasks_tested, is_active,
+        r#"SELECT model_name, version, prompt_template, activation_text, research_text, content_hash,
+                parent_version, diff, edits AS "edits: Json<Vec<EditNote>>", summary, cycle, a_b_test_score, tasks_tested, is_active,
                 created_at, created_by
-           FROM prompt_versions WHERE workflow_id = $1 AND model_name = $2 AND version = $3",
+           FROM prompt_versions WHERE workflow_id = $1 AND model_name = $2 AND version = $3"#,
         workflow_id,
         model,
         version

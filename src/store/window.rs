@@ -203,6 +203,42 @@ async fn attempts(
     Ok(by_task)
 }
 
+/// Every text of these tasks, by their rows or by their external ids: what was asked for, what the models were asked,
+/// and what the validator said.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn texts(
+    pool: &PgPool,
+    workflow_id: i64,
+    ids: &[i64],
+    external_ids: &[String],
+) -> Result<Vec<String>, StoreError> {
+    let rows = sqlx::query!(
+        "SELECT t.original_prompt, a.enhanced_prompt, a.validation_reasoning, a.validation_issues
+           FROM tasks t
+           LEFT JOIN attempts a ON a.workflow_id = t.workflow_id AND a.task_id = t.id
+          WHERE t.workflow_id = $1 AND (t.id = ANY($2) OR t.clickup_task_id = ANY($3))
+          ORDER BY t.id",
+        workflow_id,
+        ids,
+        external_ids
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut texts = Vec::new();
+    for row in rows {
+        texts.extend(row.original_prompt);
+        texts.extend(row.enhanced_prompt);
+        texts.extend(row.validation_reasoning);
+        texts.extend(issues(row.validation_issues));
+    }
+    // One prompt stands beside each of its task's attempts.
+    texts.sort_unstable();
+    texts.dedup();
+    Ok(texts)
+}
+
 /// Figures per model and version over the whole window, for the models that learn. The texts pass by one after
 /// another, so a window of any size fits into memory.
 ///

@@ -160,9 +160,24 @@ pub struct ProposedEdit {
     pub operation: EditOperation,
     /// The section's id; empty for `append`, and for the whole of `activation` or `template`.
     pub section: String,
-    /// The new text; empty for `remove`.
+    /// The new text; empty for `remove` and `move`.
     pub text: String,
-    /// Ids of the insights that ask for the change.
+    /// `move`: the section behind which it goes; empty for the others. Answers from before sections were moved
+    /// have none.
+    #[serde(default)]
+    pub after: String,
+    /// Names of the insights that ask for the change.
+    pub because: Vec<String>,
+}
+
+/// The answer of a generation in which the whole template is written anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateAnswer {
+    /// What changes and why, in a few sentences for a person.
+    pub summary: String,
+    /// The whole new template; empty means: no improvement to propose.
+    pub prompt_template: String,
+    /// Names of the insights that ask for the change.
     pub because: Vec<String>,
 }
 
@@ -190,6 +205,8 @@ pub enum EditOperation {
     Append,
     /// A section goes.
     Remove,
+    /// A section comes after another one, with all below it.
+    Move,
 }
 
 /// The schema of an [`AnalysisAnswer`] about these models.
@@ -247,14 +264,25 @@ pub fn analysis_schema(models: &[ModelName]) -> Value {
 pub fn generation_schema() -> Value {
     let edit = object(json!({
         "document": {"type": "string", "enum": ["activation", "research", "template"]},
-        "operation": {"type": "string", "enum": ["replace", "add_after", "append", "remove"]},
+        "operation": {"type": "string", "enum": ["replace", "add_after", "append", "remove", "move"]},
         "section": text("The section's id exactly as listed; empty for append, and to replace the whole of activation or template."),
-        "text": text("The new text; empty for remove."),
-        "because": list(text("The id of an insight that asks for this change.")),
+        "text": text("The new text; empty for remove and move."),
+        "after": text("move: the id of the section behind which it goes; empty for every other operation."),
+        "because": list(text("The id of an insight that asks for this change, exactly as shown.")),
     }));
     object(json!({
         "summary": text("What changes and why, in one to four sentences for a person; why nothing does, if edits is empty."),
         "edits": list(edit),
+    }))
+}
+
+/// The schema of a [`TemplateAnswer`].
+#[must_use]
+pub fn template_schema() -> Value {
+    object(json!({
+        "summary": text("What changes and why, in one to four sentences for a person; why nothing does, if prompt_template is empty."),
+        "prompt_template": text("The whole new template, every placeholder in it; empty if no change is worth testing."),
+        "because": list(text("The id of an insight that asks for this change, exactly as shown.")),
     }))
 }
 
@@ -343,6 +371,7 @@ mod tests {
     fn the_schemas_use_only_what_structured_output_supports() {
         check_supported(&analysis_schema(&models()));
         check_supported(&generation_schema());
+        check_supported(&template_schema());
     }
 
     #[test]
@@ -391,8 +420,13 @@ mod tests {
     fn a_generation_answer_has_the_shape_of_its_schema() {
         use {EditOperation as Operation, EditedDocument as Document};
         let documents = [Document::Activation, Document::Research, Document::Template];
-        let operations =
-            [Operation::Replace, Operation::AddAfter, Operation::Append, Operation::Remove];
+        let operations = [
+            Operation::Replace,
+            Operation::AddAfter,
+            Operation::Append,
+            Operation::Remove,
+            Operation::Move,
+        ];
         for (document, operation) in documents.into_iter().flat_map(|d| operations.map(|o| (d, o)))
         {
             let edit = ProposedEdit {
@@ -400,6 +434,7 @@ mod tests {
                 operation,
                 section: String::new(),
                 text: String::new(),
+                after: String::new(),
                 because: vec!["17".to_owned()],
             };
             let answer = GenerationAnswer { summary: String::new(), edits: vec![edit] };
@@ -407,6 +442,18 @@ mod tests {
             check_shape(&generation_schema(), &json);
             assert_eq!(serde_json::from_value::<GenerationAnswer>(json).unwrap(), answer);
         }
+    }
+
+    #[test]
+    fn a_template_answer_has_the_shape_of_its_schema() {
+        let answer = TemplateAnswer {
+            summary: String::new(),
+            prompt_template: String::new(),
+            because: vec!["4.2".to_owned()],
+        };
+        let json = serde_json::to_value(&answer).unwrap();
+        check_shape(&template_schema(), &json);
+        assert_eq!(serde_json::from_value::<TemplateAnswer>(json).unwrap(), answer);
     }
 
     #[test]

@@ -266,8 +266,14 @@ pub struct GenerationContext {
     pub activation: String,
     /// The active `research.md`. Outside text.
     pub research: String,
+    /// `sections` or `template`: whether edits are asked for, or the template anew.
+    #[serde(default = "sections_mode")]
+    pub mode: String,
     /// The sections of `research`, in order.
     pub sections: Vec<SectionForGeneration>,
+    /// The sections of `activation`, in order.
+    #[serde(default)]
+    pub activation_sections: Vec<SectionForGeneration>,
     /// What the analysis found, about this model or about all.
     pub insights: Vec<InsightForGeneration>,
     /// What the analysis recommends. Outside text.
@@ -276,13 +282,52 @@ pub struct GenerationContext {
     pub required_placeholders: Vec<String>,
     /// By how much a document may grow or shrink, in percent.
     pub size_change_percent_max: u32,
+    /// The largest size of each document, in bytes.
+    #[serde(default)]
+    pub bytes_max: BytesMaxForGeneration,
+    /// The longest passage of a task that may be quoted, in characters.
+    #[serde(default)]
+    pub quotation_characters_max: u32,
     /// Headings of sections that must stay as they are.
     pub frozen_sections: Vec<String>,
+    /// Candidates of earlier cycles that came to nothing, the newest first.
+    #[serde(default)]
+    pub earlier_candidates: Vec<EarlierCandidate>,
     /// Why earlier answers to this same request were refused; empty the first time. Outside text.
     pub rejected: Vec<String>,
 }
 
-/// One section of `research.md`.
+fn sections_mode() -> String {
+    "sections".to_owned()
+}
+
+/// The largest size of each document, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BytesMaxForGeneration {
+    /// Of the template.
+    pub template: u32,
+    /// Of `activation`.
+    pub activation: u32,
+    /// Of `research`.
+    pub research: u32,
+}
+
+/// A candidate of an earlier cycle that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierCandidate {
+    /// The cycle that it was made in.
+    pub cycle: i64,
+    /// `refused` by a rule, `rejected` by its test, or adopted and `rolled_back`.
+    pub ended: String,
+    /// What it changed, in its author's words. Outside text.
+    pub what: String,
+    /// Its edits, one line each. Outside text.
+    pub edits: Vec<String>,
+    /// Why it came to nothing. Outside text.
+    pub why: String,
+}
+
+/// One section of a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SectionForGeneration {
     /// The id by which an edit names the section. Outside text.

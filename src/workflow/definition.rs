@@ -5,6 +5,7 @@
 //! later version adds must have a default (each section says `serde(default)`).
 
 mod analysis;
+mod documents;
 
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
@@ -17,6 +18,7 @@ use crate::workflow::names::{ModelName, WorkflowName};
 use crate::workflow::schedule::CronExpression;
 
 pub use analysis::Analysis;
+pub use documents::{CandidateMode, Documents};
 
 /// Everything that a workflow is: its keys and its prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,6 +89,9 @@ pub struct Definition {
 pub struct Model {
     /// The model's name; equals its folder's under `config_folder`.
     pub name: ModelName,
+    /// How its candidates are written; as `documents.mode` says where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<CandidateMode>,
 }
 
 /// When an analysis begins.
@@ -264,18 +269,6 @@ pub struct Claude {
     pub answers_refused_max: u32,
 }
 
-/// What a candidate may do to the documents.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Documents {
-    /// Placeholders, without braces, that must stay in the prompt template.
-    pub required_placeholders: Vec<String>,
-    /// By how much a candidate may lengthen or shorten a document, in percent of the old one.
-    pub size_change_percent_max: u32,
-    /// Headings of sections that a candidate must leave as they are.
-    pub frozen_sections: Vec<String>,
-}
-
 /// The texts of the prompt files, line ends normalised to LF.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -321,6 +314,13 @@ impl Definition {
             write_canonical(&json, &mut canonical);
         }
         hex::encode(Sha256::digest(canonical.as_bytes()))
+    }
+
+    /// How a model's candidates are written.
+    #[must_use]
+    pub fn mode_of(&self, model: &str) -> CandidateMode {
+        let own = self.models.iter().find(|known| known.name.as_str() == model);
+        own.and_then(|model| model.mode).unwrap_or(self.documents.mode)
     }
 
     /// Whether `model` is one of the models that learn.
@@ -457,16 +457,6 @@ impl Default for Claude {
             budget_usd_per_month: Decimal::new(15_00, 2),
             analysis_tasks_max: 200,
             answers_refused_max: 2,
-        }
-    }
-}
-
-impl Default for Documents {
-    fn default() -> Self {
-        Self {
-            required_placeholders: vec!["original_prompt".to_owned()],
-            size_change_percent_max: 50,
-            frozen_sections: Vec::new(),
         }
     }
 }

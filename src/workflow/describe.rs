@@ -1,6 +1,8 @@
 //! A definition in words, for `mathesis workflow show`: everything in force, defaults included.
 
-use crate::workflow::definition::{ApprovalAsk, Definition, Guard, GuardMode, OnAlarm};
+use crate::workflow::definition::{
+    ApprovalAsk, CandidateMode, Definition, Guard, GuardMode, OnAlarm,
+};
 
 impl Definition {
     /// Everything in force, as text for a person. Ends with a line end.
@@ -137,9 +139,23 @@ impl Definition {
     fn editing(&self) -> Vec<(&'static str, String)> {
         let documents = &self.documents;
         vec![
+            ("candidates", candidates(self)),
             ("placeholders kept", list_or_none(&documents.required_placeholders)),
             ("size change", format!("at most {}%", documents.size_change_percent_max)),
+            (
+                "largest sizes",
+                format!(
+                    "template {}, activation {}, research {} bytes",
+                    documents.template_bytes_max,
+                    documents.activation_bytes_max,
+                    documents.research_bytes_max
+                ),
+            ),
             ("frozen sections", list_or_none(&documents.frozen_sections)),
+            (
+                "quotations",
+                format!("at most {} characters of a task", documents.quotation_characters_max),
+            ),
         ]
     }
 
@@ -196,6 +212,21 @@ impl Guard {
 
 fn count(number: u32, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// How candidates are written, and for which models otherwise.
+fn candidates(definition: &Definition) -> String {
+    let words = |mode| match mode {
+        CandidateMode::Sections => "edits of some sections",
+        CandidateMode::Template => "the whole template anew",
+    };
+    let mut text = words(definition.documents.mode).to_owned();
+    for model in &definition.models {
+        if let Some(mode) = model.mode.filter(|mode| *mode != definition.documents.mode) {
+            text.push_str(&format!("; {}: {}", model.name, words(mode)));
+        }
+    }
+    text
 }
 
 fn list_or_none(items: &[String]) -> String {

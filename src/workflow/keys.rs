@@ -85,9 +85,14 @@ pub(super) const KEYS: &[Key] = &[
     key("analysis.prompt_tokens_max", Rule::Integer(5_000, 900_000)),
     key("analysis.earlier_insights_max", Rule::Integer(0, 200)),
     key("analysis.failure_tags", Rule::TextList(failure_tag)),
+    key("documents.mode", Rule::Text(candidate_mode)),
     key("documents.required_placeholders", Rule::TextList(placeholder)),
     key("documents.size_change_percent_max", Rule::Integer(1, 1000)),
+    key("documents.template_bytes_max", Rule::Integer(100, 1_000_000)),
+    key("documents.activation_bytes_max", Rule::Integer(100, 1_000_000)),
+    key("documents.research_bytes_max", Rule::Integer(100, 10_000_000)),
     key("documents.frozen_sections", Rule::TextList(heading)),
+    key("documents.quotation_characters_max", Rule::Integer(10, 1_000)),
 ];
 
 pub(crate) const fn key(path: &'static str, rule: Rule) -> Key {
@@ -237,6 +242,12 @@ fn guard_mode(text: &str) -> Option<String> {
         "off" | "probation" | "strict" | "paired" => None,
         _ => Some("must be \"off\", \"probation\", \"strict\" or \"paired\"".to_owned()),
     }
+}
+
+/// What a way of writing candidates may be called, here and in a model's own block.
+pub(super) fn candidate_mode(text: &str) -> Option<String> {
+    let good = matches!(text, "sections" | "template");
+    (!good).then(|| "must be \"sections\" or \"template\"".to_owned())
 }
 
 fn on_alarm(text: &str) -> Option<String> {

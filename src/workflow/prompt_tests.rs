@@ -1,9 +1,9 @@
 //! What Claude is shown, over a small window of Greek tasks and over documents that try to break out.
 
 use crate::workflow::context::{
-    AnalysisContext, AttemptForAnalysis, Band, EarlierInsight, FirstIterations, GenerationContext,
-    InsightForGeneration, LeftOut, ModelFacts, SectionForGeneration, TagFact, TaskForAnalysis,
-    WindowFacts,
+    AnalysisContext, AttemptForAnalysis, Band, BytesMaxForGeneration, EarlierCandidate,
+    EarlierInsight, FirstIterations, GenerationContext, InsightForGeneration, LeftOut, ModelFacts,
+    SectionForGeneration, TagFact, TaskForAnalysis, WindowFacts,
 };
 use crate::workflow::template::{RenderedPrompt, render_analysis, render_generation};
 use crate::workflow::tests::shipped;
@@ -216,6 +216,17 @@ fn documents() -> GenerationContext {
                 bytes: 52,
             },
         ],
+        mode: "sections".to_owned(),
+        activation_sections: Vec::new(),
+        bytes_max: BytesMaxForGeneration { template: 20_000, activation: 40_000, research: 150_000 },
+        quotation_characters_max: 60,
+        earlier_candidates: vec![EarlierCandidate {
+            cycle: 4,
+            ended: "rejected".to_owned(),
+            what: "Adds a rule about light.".to_owned(),
+            edits: vec!["append research".to_owned()],
+            why: "It scored 7.1 against 7.4.".to_owned(),
+        }],
         insights: vec![InsightForGeneration {
             id: "17".to_owned(),
             insight_type: "failure_mode".to_owned(),
@@ -232,7 +243,7 @@ fn documents() -> GenerationContext {
         }],
         recommendations: vec!["Ask for accents explicitly.".to_owned()],
         required_placeholders: vec!["original_prompt".to_owned(), "research".to_owned()],
-        size_change_percent_max: 50,
+        size_change_percent_max: 15,
         frozen_sections: vec!["Licence".to_owned()],
         rejected: vec!["edit 1: there is no section \"greek\"".to_owned()],
     }
@@ -256,6 +267,7 @@ fn the_generation_prompt_over_small_documents() {
 fn the_generation_prompt_with_nothing_to_go_by() {
     let context = GenerationContext {
         sections: Vec::new(),
+        earlier_candidates: Vec::new(),
         insights: Vec::new(),
         recommendations: Vec::new(),
         required_placeholders: Vec::new(),

@@ -4,9 +4,9 @@
 //! template has put outside text in without the filter `data`.
 
 use crate::workflow::context::{
-    AnalysisContext, AttemptForAnalysis, Band, EarlierInsight, FirstIterations, GenerationContext,
-    InsightForGeneration, LeftOut, ModelFacts, SectionForGeneration, TagFact, TaskForAnalysis,
-    WindowFacts,
+    AnalysisContext, AttemptForAnalysis, Band, BytesMaxForGeneration, EarlierCandidate,
+    EarlierInsight, FirstIterations, GenerationContext, InsightForGeneration, LeftOut, ModelFacts,
+    SectionForGeneration, TagFact, TaskForAnalysis, WindowFacts,
 };
 
 /// How a mark begins. It cannot come out of the filters `data` and `fenced` unharmed.
@@ -174,10 +174,16 @@ pub(super) fn full_generation() -> GenerationContext {
         prompt_template: mark("prompt_template"),
         activation: mark("activation"),
         research: mark("research"),
+        mode: "sections".to_owned(),
         sections: vec![SectionForGeneration {
             id: mark("id"),
             heading: mark("heading"),
             bytes: 4096,
+        }],
+        activation_sections: vec![SectionForGeneration {
+            id: mark("id"),
+            heading: mark("heading"),
+            bytes: 512,
         }],
         insights: vec![InsightForGeneration {
             id: "17".to_owned(),
@@ -194,8 +200,21 @@ pub(super) fn full_generation() -> GenerationContext {
         }],
         recommendations: vec![mark("recommendations")],
         required_placeholders: vec!["original_prompt".to_owned()],
-        size_change_percent_max: 50,
+        size_change_percent_max: 15,
+        bytes_max: BytesMaxForGeneration {
+            template: 20_000,
+            activation: 40_000,
+            research: 150_000,
+        },
+        quotation_characters_max: 60,
         frozen_sections: vec!["Licence".to_owned()],
+        earlier_candidates: vec![EarlierCandidate {
+            cycle: 4,
+            ended: "rejected".to_owned(),
+            what: mark("what"),
+            edits: vec![mark("edits")],
+            why: mark("why"),
+        }],
         rejected: vec![mark("rejected")],
     }
 }
@@ -206,7 +225,10 @@ pub(super) fn bare_generation() -> GenerationContext {
         prompt_template: String::new(),
         activation: String::new(),
         research: String::new(),
+        mode: "template".to_owned(),
         sections: Vec::new(),
+        activation_sections: Vec::new(),
+        earlier_candidates: Vec::new(),
         insights: Vec::new(),
         recommendations: Vec::new(),
         required_placeholders: Vec::new(),

@@ -12,9 +12,12 @@ use toml::{Spanned, Table, Value};
 
 use crate::workflow::definition::{Definition, Prompts};
 use crate::workflow::error::DefinitionError;
-use crate::workflow::keys::{Key, keys_of_section, keys_of_top, unknown};
+use crate::workflow::keys::{Key, Rule, candidate_mode, keys_of_section, keys_of_top, unknown};
 use crate::workflow::names::{InvalidName, ModelName, NAME_RULE, WorkflowName};
 use crate::workflow::together::broken_rules;
+
+/// What a model's block may hold.
+const MODEL_KEYS: [&str; 2] = ["name", "mode"];
 
 /// A file of keys that is being checked.
 pub(crate) struct Sheet<'a> {
@@ -134,12 +137,16 @@ impl<'a> Sheet<'a> {
             return false;
         };
         let before = self.errors.len();
-        for key in entry.keys().filter(|key| *key != "name") {
+        for key in entry.keys().filter(|key| !MODEL_KEYS.contains(&key.as_str())) {
             self.refuse(
                 &["models", &position, key],
                 None,
-                unknown(self.keys, "key of a model", key, &["name"]),
+                unknown(self.keys, "key of a model", key, &MODEL_KEYS),
             );
+        }
+        if let Some(mode) = entry.get("mode") {
+            let problem = Rule::Text(candidate_mode).problem_with(mode);
+            self.keep_if_good(&["models", &position, "mode"], mode, problem);
         }
         let path = ["models", &position, "name"];
         match entry.get("name") {

@@ -13,7 +13,7 @@ use mathesis::stand_in::script::{Matcher, Script};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use crate::support::{Stage, analysis_answer, edit_answer};
+use crate::support::{Stage, analysis_answer, edit_answer, nano_edit_answer};
 
 /// A stage whose analysis is asked for, in a batch or at once.
 async fn analyzing(batch: bool) -> Stage {
@@ -87,9 +87,8 @@ async fn a_cycle_goes_through_batches_without_a_claim_in_hand_and_each_call_cost
     assert_eq!(stage.work().await, Worked::Waits);
     assert_eq!(stage.claude.batches_made(), 3, "the models' batches run side by side");
     assert_eq!(stage.status().await.batches.len(), 2);
-    for line in ["Name what stays.", "Keep the logo."] {
-        stage.claude.answer_json(edit_answer(line));
-    }
+    stage.claude.answer_json(edit_answer("Name what stays."));
+    stage.claude.answer_json(nano_edit_answer("Keep the logo."));
     stage.claude.end_batches();
     later(&stage);
     assert_eq!(stage.step().await, StateName::Testing);
@@ -100,9 +99,8 @@ async fn a_cycle_goes_through_batches_without_a_claim_in_hand_and_each_call_cost
     assert!(batched.iter().all(|call| call.batch && call.batch_id.is_some()));
     let direct = analyzing(false).await;
     direct.claude.answer_json(analysis_answer(&["seed-1"]));
-    for line in ["Name what stays.", "Keep the logo."] {
-        direct.claude.answer_json(edit_answer(line));
-    }
+    direct.claude.answer_json(edit_answer("Name what stays."));
+    direct.claude.answer_json(nano_edit_answer("Keep the logo."));
     direct.step().await;
     direct.step().await;
     let full = direct.calls(1).await;

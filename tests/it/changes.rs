@@ -12,7 +12,7 @@ use mathesis::store::holds;
 use mathesis::workflow::definition::{ApprovalAsk, Model};
 
 use crate::support::stage::{NANO, WAN, testing_stage};
-use crate::support::{Stage, analysis_answer, edit_answer};
+use crate::support::{Stage, analysis_answer, edit_answer, edit_because, nano_edit_answer};
 
 const RESEARCH: &str = "research.md";
 
@@ -43,8 +43,8 @@ async fn adopt_all(stage: &Stage, prefix: &str) {
 async fn open_second_test(stage: &Stage) {
     assert_eq!(stage.watch().await, 1, "the test's own tasks are the next window");
     stage.claude.answer_json(analysis_answer(&[]));
-    stage.claude.answer_json(edit_answer("A second line."));
-    stage.claude.answer_json(edit_answer("Another second line."));
+    stage.claude.answer_json(edit_because("A second line.", "1.1"));
+    stage.claude.answer_json(edit_because("Another second line.", "1.2"));
     assert_eq!(stage.step().await, StateName::Generating);
     assert_eq!(stage.step().await, StateName::Testing);
 }
@@ -178,7 +178,9 @@ async fn a_model_that_joins_is_served_at_once_and_learns_from_the_next_cycle_on(
     fs::write(folder.join(RESEARCH), "# Flux\n\n## What works\nLight.\n")
         .expect("the file can be written");
     let stage = stage
-        .restarted_with(|d| d.models.push(Model { name: "flux-kontext".parse().expect("a name") }))
+        .restarted_with(|d| {
+            d.models.push(Model { name: "flux-kontext".parse().expect("a name"), mode: None })
+        })
         .await;
     let told = stage.assign("t", "flux-kontext").await;
     assert_eq!((told.version, told.arm), (1, None));
@@ -186,10 +188,10 @@ async fn a_model_that_joins_is_served_at_once_and_learns_from_the_next_cycle_on(
     stage.operate(Operation::Cancel).await.expect("the cycle is cancelled");
     stage.complete_tasks("next", 3, 7).await;
     assert_eq!(stage.watch().await, 1);
-    stage.claude.answer_json(analysis_answer(&[]));
-    for line in ["One.", "Two.", "Three."] {
-        stage.claude.answer_json(edit_answer(line));
-    }
+    stage.claude.answer_json(analysis_answer(&["next-1"]));
+    stage.claude.answer_json(edit_answer("One.")).answer_json(nano_edit_answer("Two."));
+    // No insight is about the new model: its edits rest on the recommendation.
+    stage.claude.answer_json(edit_answer("Three."));
     assert_eq!(stage.step().await, StateName::Generating);
     assert_eq!(stage.step().await, StateName::Testing);
     assert_eq!(versions_of(&stage, "flux-kontext").await, [1, 2]);

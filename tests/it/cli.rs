@@ -183,6 +183,14 @@ async fn a_server_is_steered_from_beside_it_and_ends_in_order() {
     // What the server registered is there without it.
     let versions = place.run(&["version", "list", "--json"]).json();
     assert_eq!(versions.as_array().unwrap().len(), MODELS.len());
+    let blame = place.run(&["version", "blame", "nano-banana", "--json"]).json();
+    assert_eq!(blame["sections"][0]["since_version"], 1);
+    let told = place.run(&["version", "blame", "nano-banana", "1"]);
+    assert!(told.out.starts_with("nano-banana version 1\n") && told.code == 0, "{}", told.out);
+    assert_eq!(
+        place.refused(&["why", "86c1"]),
+        "3 mathesis: there is no task \"86c1\": it was never logged here, or it is older than what is kept (unknown_task)"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

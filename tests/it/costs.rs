@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use mathesis::claude::cost::prices_as_of;
 use mathesis::claude::{Usage, cost};
 use mathesis::workflow::context::{
-    AnalysisContext, AttemptForAnalysis, GenerationContext, InsightForGeneration, TaskForAnalysis,
-    WindowFacts,
+    AnalysisContext, AttemptForAnalysis, BytesMaxForGeneration, GenerationContext,
+    InsightForGeneration, TaskForAnalysis, WindowFacts,
 };
 use mathesis::workflow::{Definition, render_analysis, render_generation};
 use rust_decimal::Decimal;
@@ -116,8 +116,17 @@ fn generation() -> GenerationContext {
         insights: vec![insight; 10],
         recommendations: vec!["Keep prompts short.".to_owned()],
         required_placeholders: vec!["original_prompt".to_owned()],
-        size_change_percent_max: 50,
+        size_change_percent_max: 15,
         frozen_sections: Vec::new(),
+        mode: "sections".to_owned(),
+        activation_sections: Vec::new(),
+        bytes_max: BytesMaxForGeneration {
+            template: 20_000,
+            activation: 40_000,
+            research: 150_000,
+        },
+        quotation_characters_max: 60,
+        earlier_candidates: Vec::new(),
         rejected: Vec::new(),
     }
 }

@@ -10,7 +10,7 @@ use mathesis::store::insights::{self, InsightRow, Which};
 use serde_json::{Value, json};
 
 use crate::support::stage::{NANO, WAN};
-use crate::support::{Stage, TaskRun, analysis_answer, no_edit_answer};
+use crate::support::{Stage, TaskRun, analysis_answer, edit_because, no_edit_answer};
 
 async fn small() -> Stage {
     Stage::builder().definition(|d| d.trigger.tasks = 3).build().await
@@ -145,12 +145,6 @@ async fn where_nothing_was_found_nothing_is_asked_for_and_nothing_paid() {
 async fn tried(stage: &Stage) -> Vec<(String, i64, i64)> {
     let rows = all(stage).await;
     rows.into_iter().map(|row| (row.handle(), row.helpful, row.harmful)).collect()
-}
-
-fn edit_because(line: &str, insight: &str) -> Value {
-    json!({ "summary": line, "edits": [{
-        "document": "research", "operation": "append", "section": "",
-        "text": format!("\n{line}\n"), "because": [insight] }] })
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use crate::support::stage::{NANO, WAN, shipped_definition};
-use crate::support::{Stage, edit_answer};
+use crate::support::{Stage, edit_because};
 
 const CYCLES: i64 = 30;
 const WINDOW: usize = 50;
@@ -161,7 +161,9 @@ impl Month {
                     "- Rule of answer {number}: {}",
                     "say first which logo, lettering and faces stay, then the one change that is asked for. ".repeat(12)
                 );
-                edit_answer(&line)
+                let asked = words(request);
+                let shown = asked.split("<insights>\nid ").nth(1).unwrap_or_default();
+                edit_because(&line, shown.split(',').next().unwrap_or_default())
             };
             Reply::ThinkingThenText(answer.to_string())
         };

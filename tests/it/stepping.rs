@@ -4,7 +4,7 @@ use mathesis::cycle::StateName;
 use mathesis::experiment::Arm;
 
 use crate::support::stage::{NANO, WAN};
-use crate::support::{Stage, analysis_answer, edit_answer};
+use crate::support::{Stage, analysis_answer, edit_answer, nano_edit_answer};
 
 #[tokio::test]
 async fn a_cycle_walks_through_its_seven_states_to_applied() {
@@ -19,7 +19,7 @@ async fn a_cycle_walks_through_its_seven_states_to_applied() {
     assert_eq!(stage.step().await, StateName::Generating);
 
     stage.claude.answer_json(edit_answer("Name what must stay unchanged."));
-    stage.claude.answer_json(edit_answer("Keep the logo."));
+    stage.claude.answer_json(nano_edit_answer("Keep the logo."));
     assert_eq!(stage.step().await, StateName::Testing);
 
     stage.play_test("test", |_, told| if told.arm == Some(Arm::Candidate) { 9 } else { 7 }).await;

@@ -80,7 +80,9 @@ async fn a_versions_texts_reach_the_file_and_the_backup_byte_for_byte() {
     let edit = |document: &str| json!({ "document": document, "operation": "append", "section": "", "text": format!("\n{all}"), "because": ["1"] });
     let answer = |edits: Vec<Value>| json!({ "summary": all, "edits": edits });
     stage.claude.answer_json(answer(vec![edit("research"), edit("activation"), edit("template")]));
-    stage.claude.answer_json(answer(vec![edit("research")]));
+    let mut other = edit("research");
+    other["because"] = json!(["2"]);
+    stage.claude.answer_json(answer(vec![other]));
     assert_eq!(stage.step().await, StateName::Generating);
     assert_eq!(stage.step().await, StateName::Testing);
     let first = stage.read(WAN, "research.md");

@@ -241,8 +241,11 @@ fn happened(event: &Event) -> String {
             let tested = experiments
                 .iter()
                 .map(|it| format!("{} {} against {}", it.model, it.candidate, it.control));
-            let none =
-                without.iter().map(|it| format!("{}: {}", it.model, plain(it.reason.as_str())));
+            let none = without.iter().map(|it| {
+                let detail =
+                    if it.detail.is_empty() { String::new() } else { format!(" ({})", it.detail) };
+                format!("{}: {}{detail}", it.model, plain(it.reason.as_str()))
+            });
             tested.chain(none).collect::<Vec<_>>().join(", ")
         }
         Event::LookTaken { model, .. } | Event::ModelRetired { model } => model.clone(),

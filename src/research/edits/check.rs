@@ -12,26 +12,31 @@ pub(super) fn check(
     which: Which,
     parent: &Document,
     fates: &[Fate],
-    starts: &[usize],
+    is_moved: impl Fn(usize) -> bool,
+    starts: &[Option<usize>],
     out: &str,
-) -> Result<(), EditRefusal> {
+) -> Result<Document, EditRefusal> {
     let result = Document::parse(out);
     let at_start: HashMap<usize, &Section> =
         result.sections().iter().map(|section| (section.range.start, section)).collect();
-    for ((section, fate), start) in parent.sections().iter().zip(fates).zip(starts) {
+    for (at, (section, fate)) in parent.sections().iter().zip(fates).enumerate() {
         if fate.removed_by.is_some() {
             continue;
         }
         let touched = fate.replaced_by.is_some() || !fate.appended.is_empty();
         let found = match section.level {
             0 => result.sections().first(),
-            _ => at_start.get(start).copied(),
+            _ => starts.get(at).copied().flatten().and_then(|start| at_start.get(&start).copied()),
         };
         let holds = found.is_some_and(|found| {
             found.level == section.level
                 && (touched
                     || (found.heading == section.heading
-                        && same_bytes(parent.text_of(section), result.text_of(found))))
+                        && same_bytes(
+                            parent.text_of(section),
+                            result.text_of(found),
+                            is_moved(at),
+                        )))
         });
         if !holds {
             return Err(EditRefusal::StructureBroken {
@@ -40,7 +45,8 @@ pub(super) fn check(
             });
         }
     }
-    refuse_duplicates(which, parent, &result)
+    refuse_duplicates(which, parent, &result)?;
+    Ok(result)
 }
 
 fn refuse_duplicates(
@@ -66,11 +72,14 @@ fn refuse_duplicates(
     Ok(())
 }
 
-/// The same, but for the line end that a last line without one gets when something follows.
-fn same_bytes(old: &str, new: &str) -> bool {
+/// The same, but for the line end that a last line without one gets when something follows, and the
+/// blank line that a document's last section lacked until it was moved.
+fn same_bytes(old: &str, new: &str, is_moved: bool) -> bool {
     match new.strip_prefix(old) {
         None => false,
         Some("") => true,
-        Some(rest) => !old.ends_with(['\n', '\r']) && rest.trim_matches(['\n', '\r']).is_empty(),
+        Some(rest) => {
+            (is_moved || !old.ends_with(['\n', '\r'])) && rest.trim_matches(['\n', '\r']).is_empty()
+        }
     }
 }

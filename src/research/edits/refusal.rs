@@ -76,6 +76,78 @@ pub enum EditRefusal {
         /// The largest difference allowed.
         bytes_allowed: u128,
     },
+    /// The document would be larger than the workflow allows.
+    #[error(
+        "{} would have {bytes_after} bytes, and this workflow allows {bytes_max}. Shorten or remove what no longer helps", document.as_str()
+    )]
+    TooLarge {
+        /// The document it is about.
+        document: Which,
+        /// The size it would have.
+        bytes_after: usize,
+        /// The largest size allowed.
+        bytes_max: usize,
+    },
+    /// A placeholder that nobody fills in.
+    #[error(
+        "the template has a new placeholder {{{{{name}}}}}, which nothing fills in. Leave it out"
+    )]
+    NewPlaceholder {
+        /// The placeholder's name.
+        name: String,
+    },
+    /// An edit names an insight that Claude was not shown.
+    #[error(
+        "edit {edit}: there is no insight {name:?}. Name in `because` what the edit rests on, by these ids: {}",
+        listed(known)
+    )]
+    UnknownInsight {
+        /// Which edit, from 1.
+        edit: usize,
+        /// What it named.
+        name: String,
+        /// The names that were shown.
+        known: Vec<String>,
+    },
+    /// An edit names no insight.
+    #[error(
+        "edit {edit}: `because` is empty. Name the insights that the edit rests on, by these ids: {}",
+        listed(known)
+    )]
+    NoInsight {
+        /// Which edit, from 1.
+        edit: usize,
+        /// The names that were shown.
+        known: Vec<String>,
+    },
+    /// A task's text was copied into a document.
+    #[error(
+        "{} would hold a passage of {characters} characters that stands word for word in a task: {excerpt:?}. Quote at most {characters_max} characters of any task; write a rule that holds for other requests too", document.as_str()
+    )]
+    CopiedTaskText {
+        /// The document it is about.
+        document: Which,
+        /// The passage's beginning, in small letters and without punctuation.
+        excerpt: String,
+        /// The passage's length in characters.
+        characters: usize,
+        /// The longest passage allowed.
+        characters_max: usize,
+    },
+    /// A section cannot be moved there.
+    #[error("edit {edit}: {section:?} of {} cannot be moved after {after:?}: {problem}", document.as_str())]
+    ImpossibleMove {
+        /// Which edit, from 1.
+        edit: usize,
+        /// The document it is about.
+        document: Which,
+        /// The section to move.
+        section: String,
+        /// The section behind which it was to go.
+        after: String,
+        /// Why not, and what would do.
+        problem: &'static str,
+    },
     /// The result is the parent.
     #[error("the edits change nothing. Propose a change, or say that none is worth testing")]
     NothingChanged,
@@ -167,6 +239,12 @@ impl EditRefusal {
             Self::FrozenSection { .. } => "frozen_section",
             Self::MissingPlaceholder { .. } => "missing_placeholder",
             Self::SizeChange { .. } => "size_change",
+            Self::TooLarge { .. } => "too_large",
+            Self::NewPlaceholder { .. } => "new_placeholder",
+            Self::UnknownInsight { .. } => "unknown_insight",
+            Self::NoInsight { .. } => "no_insight",
+            Self::CopiedTaskText { .. } => "copied_task_text",
+            Self::ImpossibleMove { .. } => "impossible_move",
             Self::NothingChanged => "nothing_changed",
             Self::EmptyDocument { .. } => "empty_document",
             Self::EmptyText { .. } => "empty_text",

@@ -1,20 +1,34 @@
 //! Puts edits into one document: resolves them against the parent, builds the text, and checks that
 //! every section no edit names came through.
 
+use std::ops::Range;
+
 use super::super::document::{Document, Lookup, Section};
 use super::check;
 use super::line_ends::{ends_with_blank_line, line_end_of, starts_with_heading, tidy};
+use super::lineage::{self, Origin, Piece};
 use super::{Edit, EditRefusal, Operation, Which};
 
 /// Sorts text without a heading before every heading at the same place, deeper headings first.
 const PLAIN: u8 = u8::MAX;
 
-struct Insertion {
+pub(super) struct Insertion {
+    /// The edit that wants it.
+    pub(super) number: usize,
+    /// Index of the section that the edit names.
+    pub(super) anchor: usize,
     /// Index of the section it stands before; the number of sections means the end.
-    before: usize,
+    pub(super) before: usize,
     /// Level of its first heading.
-    level: u8,
-    text: String,
+    pub(super) level: u8,
+    pub(super) content: Content,
+}
+
+pub(super) enum Content {
+    /// New sections.
+    Text(String),
+    /// Sections that stood elsewhere.
+    Moved(Range<usize>),
 }
 
 /// What happens to one section of the parent.
@@ -25,13 +39,21 @@ pub(super) struct Fate {
     pub(super) appended: Vec<(usize, String)>,
 }
 
-struct Plan<'a> {
-    which: Which,
-    parent: Document,
+pub(super) struct Plan<'a> {
+    pub(super) which: Which,
+    pub(super) parent: Document,
     frozen: &'a [String],
     line_end: &'static str,
-    fates: Vec<Fate>,
-    insertions: Vec<Insertion>,
+    pub(super) fates: Vec<Fate>,
+    pub(super) insertions: Vec<Insertion>,
+}
+
+/// The new text, as far as it is built.
+struct Built {
+    out: String,
+    /// Where each section of the parent begins; none while, or if, it is not there.
+    starts: Vec<Option<usize>>,
+    pieces: Vec<Piece>,
 }
 
 /// Applies the edits of one document. They are numbered from 1 over all documents.
@@ -40,7 +62,7 @@ pub(super) fn rewrite(
     old: &str,
     edits: &[(usize, &Edit)],
     frozen: &[String],
-) -> Result<String, EditRefusal> {
+) -> Result<(String, Vec<Origin>), EditRefusal> {
     let parent = Document::parse(old);
     let whole = edits
         .iter()
@@ -59,6 +81,7 @@ pub(super) fn rewrite(
     for (number, edit) in edits {
         plan.add(*number, edit)?;
     }
+    plan.refuse_entangled()?;
     plan.refuse_orphans()?;
     plan.build()
 }
@@ -69,7 +92,7 @@ fn replace_whole(
     edits: &[(usize, &Edit)],
     (number, edit): (usize, &Edit),
     frozen: &[String],
-) -> Result<String, EditRefusal> {
+) -> Result<(String, Vec<Origin>), EditRefusal> {
     if which == Which::Research {
         return Err(EditRefusal::SectionRequired { edit: number, document: which });
     }
@@ -89,13 +112,14 @@ fn replace_whole(
             section: section.id.clone(),
         });
     }
-    Ok(edit.text.clone())
+    Ok((edit.text.clone(), lineage::of_whole(which, parent, &edit.text, number)))
 }
 
 impl Plan<'_> {
     fn add(&mut self, number: usize, edit: &Edit) -> Result<(), EditRefusal> {
         let text = tidy(&edit.text, self.line_end);
-        if edit.operation != Operation::Remove && text.is_empty() {
+        let needs_text = !matches!(edit.operation, Operation::Remove | Operation::Move);
+        if needs_text && text.is_empty() {
             return Err(EditRefusal::EmptyText { edit: number });
         }
         if edit.section.trim().is_empty() {
@@ -109,11 +133,12 @@ impl Plan<'_> {
         match edit.operation {
             Operation::Replace => self.replace(number, at, &text),
             Operation::Remove => self.remove(number, at),
+            Operation::Move => self.move_section(number, edit),
             Operation::AddAfter | Operation::Append => self.insert(number, at, false, text),
         }
     }
 
-    fn resolve(&self, number: usize, name: &str) -> Result<usize, EditRefusal> {
+    pub(super) fn resolve(&self, number: usize, name: &str) -> Result<usize, EditRefusal> {
         let ids = |keep: &dyn Fn(&Section) -> bool| {
             let sections = self.parent.sections().iter();
             sections.filter(|section| keep(section)).map(|section| section.id.clone()).collect()
@@ -135,11 +160,11 @@ impl Plan<'_> {
         })
     }
 
-    fn section(&self, at: usize) -> Option<&Section> {
+    pub(super) fn section(&self, at: usize) -> Option<&Section> {
         self.parent.sections().get(at)
     }
 
-    fn id(&self, at: usize) -> String {
+    pub(super) fn id(&self, at: usize) -> String {
         self.section(at).map(|section| section.id.clone()).unwrap_or_default()
     }
 
@@ -148,14 +173,14 @@ impl Plan<'_> {
         self.frozen_roots().find(|root| (*root..self.parent.subtree_end(*root)).contains(&at))
     }
 
-    fn frozen_roots(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn frozen_roots(&self) -> impl Iterator<Item = usize> {
         let sections = self.parent.sections().iter().enumerate();
         sections
             .filter(|(_, section)| self.frozen.iter().any(|name| section.is_called(name)))
             .map(|(at, _)| at)
     }
 
-    fn refuse_frozen(&self, number: usize, at: usize) -> Result<(), EditRefusal> {
+    pub(super) fn refuse_frozen(&self, number: usize, at: usize) -> Result<(), EditRefusal> {
         match self.frozen_root(at) {
             None => Ok(()),
             Some(root) => Err(EditRefusal::FrozenSection {
@@ -254,6 +279,10 @@ impl Plan<'_> {
         }
     }
 
+    pub(super) fn refuse_removed(&self, number: usize, at: usize) -> Result<(), EditRefusal> {
+        self.refuse_conflict(number, at, true)
+    }
+
     fn remove(&mut self, number: usize, at: usize) -> Result<(), EditRefusal> {
         self.refuse_frozen(number, at)?;
         self.refuse_conflict(number, at, false)?;
@@ -289,12 +318,28 @@ impl Plan<'_> {
         } else {
             self.refuse_conflict(number, at, true)?;
             self.refuse_shallow(number, at, &inner, level)?;
-            let rest = self.parent.sections().iter().enumerate().skip(at + 1);
-            rest.clone()
-                .find(|(_, section)| section.level <= level)
-                .map_or(self.parent.sections().len(), |(next, _)| next)
+            // As late as it can stand under the same heading: what comes before stays in the cache.
+            self.first_behind(at, |section| section.level < level)
         };
-        // The new heading would be part of a frozen section if that one is open above it.
+        self.refuse_inside_frozen(number, before, level)?;
+        let content = Content::Text(text);
+        self.insertions.push(Insertion { number, anchor: at, before, level, content });
+        Ok(())
+    }
+
+    /// The first section behind `at` of which this is so; the number of sections if none is.
+    pub(super) fn first_behind(&self, at: usize, is_so: impl Fn(&Section) -> bool) -> usize {
+        let mut rest = self.parent.sections().iter().enumerate().skip(at + 1);
+        rest.find(|(_, section)| is_so(section)).map_or(self.fates.len(), |(next, _)| next)
+    }
+
+    /// A heading would be part of a frozen section if that one is open above it.
+    pub(super) fn refuse_inside_frozen(
+        &self,
+        number: usize,
+        before: usize,
+        level: u8,
+    ) -> Result<(), EditRefusal> {
         if let Some(root) = self.frozen_roots().find(|root| {
             *root < before
                 && before <= self.parent.subtree_end(*root)
@@ -302,7 +347,6 @@ impl Plan<'_> {
         }) {
             return self.refuse_frozen(number, root);
         }
-        self.insertions.push(Insertion { before, level, text });
         Ok(())
     }
 
@@ -333,6 +377,8 @@ impl Plan<'_> {
             };
             let stays = |child: &usize| {
                 self.fates.get(*child).is_some_and(|fate| fate.removed_by.is_none())
+                    // Moved away from under it, and so no orphan.
+                    && self.move_of(*child).is_none_or(|(_, range)| range.contains(&at))
             };
             if let Some(child) = (at + 1..self.parent.subtree_end(at)).find(stays) {
                 return Err(EditRefusal::OrphanedSubsections {
@@ -345,48 +391,93 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn build(mut self) -> Result<String, EditRefusal> {
+    fn build(mut self) -> Result<(String, Vec<Origin>), EditRefusal> {
         self.insertions.sort_by_key(|insertion| (insertion.before, PLAIN - insertion.level));
-        let mut out = String::with_capacity(self.parent.text().len() + 1_024);
-        let mut starts = Vec::with_capacity(self.fates.len());
-        for (at, (section, fate)) in self.parent.sections().iter().zip(&self.fates).enumerate() {
-            self.insert_before(at, &mut out);
-            starts.push(out.len());
-            if fate.removed_by.is_some() {
-                continue;
+        let mut built = Built {
+            out: String::with_capacity(self.parent.text().len() + 1_024),
+            starts: vec![None; self.fates.len()],
+            pieces: Vec::new(),
+        };
+        for at in 0..=self.fates.len() {
+            self.insert_before(at, &mut built);
+            if self.move_of(at).is_none() {
+                self.put(at, &mut built);
             }
-            let mut text = match &fate.replaced_by {
-                Some((_, new)) => new.clone(),
-                None => self.parent.text_of(section).to_owned(),
-            };
-            for (_, more) in &fate.appended {
-                text = self.appended(&text, more, at + 1);
-            }
-            let needs_line = !out.is_empty() && out != "\u{feff}" && !out.ends_with(['\n', '\r']);
-            if needs_line && !text.is_empty() {
-                out.push_str(self.line_end);
-                if let Some(start) = starts.last_mut() {
-                    *start = out.len();
-                }
-            }
-            out.push_str(&text);
         }
-        self.insert_before(self.fates.len(), &mut out);
-        check::check(self.which, &self.parent, &self.fates, &starts, &out)?;
-        Ok(out)
+        let moved = |at| self.move_of(at).is_some();
+        let parent = &self.parent;
+        let result =
+            check::check(self.which, parent, &self.fates, moved, &built.starts, &built.out)?;
+        let origins = lineage::origins(self.which, parent, &result, &built.pieces);
+        Ok((built.out, origins))
     }
 
-    fn insert_before(&self, at: usize, out: &mut String) {
+    /// Puts a section of the parent next, as it is or as it was changed; nothing if it was removed.
+    fn put(&self, at: usize, built: &mut Built) {
+        let (Some(section), Some(fate)) = (self.section(at), self.fates.get(at)) else { return };
+        if let Some(number) = fate.removed_by {
+            // Every document has a preamble; a removed one is empty.
+            if at == 0 {
+                built.pieces.push(Piece { start: 0, old: Some(0), edits: vec![number] });
+            }
+            return;
+        }
+        let mut text = match &fate.replaced_by {
+            Some((_, new)) => new.clone(),
+            None => self.parent.text_of(section).to_owned(),
+        };
+        for (_, more) in &fate.appended {
+            text = self.appended(&text, more, at + 1);
+        }
+        let out = &mut built.out;
+        let needs_line = !out.is_empty() && out != "\u{feff}" && !out.ends_with(['\n', '\r']);
+        if needs_line && !text.is_empty() {
+            out.push_str(self.line_end);
+        }
+        let moved = self.move_of(at).map(|(number, _)| number);
+        let edits = fate.replaced_by.iter().map(|(number, _)| *number);
+        let edits = edits.chain(fate.appended.iter().map(|(number, _)| *number)).chain(moved);
+        built.pieces.push(Piece { start: out.len(), old: Some(at), edits: edits.collect() });
+        if let Some(start) = built.starts.get_mut(at) {
+            *start = Some(out.len());
+        }
+        out.push_str(&text);
+    }
+
+    fn insert_before(&self, at: usize, built: &mut Built) {
         for insertion in self.insertions.iter().filter(|found| found.before == at) {
+            let text = match &insertion.content {
+                Content::Moved(range) => {
+                    self.put_moved(range.clone(), at, built);
+                    continue;
+                }
+                Content::Text(text) => text,
+            };
+            let out = &mut built.out;
             if !out.is_empty() && out != "\u{feff}" && !out.ends_with(['\n', '\r']) {
                 out.push_str(self.line_end);
                 out.push_str(self.line_end);
             }
-            out.push_str(&insertion.text);
+            let edits = vec![insertion.number];
+            built.pieces.push(Piece { start: out.len(), old: None, edits });
+            out.push_str(text);
             out.push_str(self.line_end);
             if self.section(at).is_some() {
                 out.push_str(self.line_end);
             }
+        }
+    }
+
+    /// Sections in another place. The last one of the document gets the blank line that it lacked there.
+    fn put_moved(&self, range: Range<usize>, before: usize, built: &mut Built) {
+        for at in range {
+            self.put(at, built);
+        }
+        if self.section(before).is_some() && !ends_with_blank_line(&built.out) {
+            if !built.out.ends_with(['\n', '\r']) {
+                built.out.push_str(self.line_end);
+            }
+            built.out.push_str(self.line_end);
         }
     }
 

@@ -18,6 +18,8 @@ fn rules() -> EditRules {
         required_placeholders: vec!["original_prompt".into()],
         size_change_percent_max: 30,
         frozen_sections: vec!["Brand".into()],
+        bytes_max: BytesMax { template: 100, activation: 2_500, research: 4_000 },
+        insights: vec![],
     }
 }
 
@@ -27,8 +29,13 @@ fn edit(operation: Operation, section: &str, text: &str) -> Edit {
         operation,
         section: section.into(),
         text: text.into(),
+        after: String::new(),
         because: vec![],
     }
+}
+
+fn moved(section: &str, after: &str) -> Edit {
+    Edit { after: after.into(), ..edit(Operation::Move, section, "") }
 }
 
 fn on(document: Which, operation: Operation, section: &str, text: &str) -> Edit {
@@ -36,7 +43,7 @@ fn on(document: Which, operation: Operation, section: &str, text: &str) -> Edit 
 }
 
 fn research(edits: &[Edit]) -> String {
-    apply(&parent(), edits, &rules()).unwrap().research
+    apply(&parent(), edits, &rules()).unwrap().texts.research
 }
 
 fn refusal(edits: &[Edit]) -> EditRefusal {
@@ -71,9 +78,8 @@ fn a_new_section_goes_behind_deeper_ones_so_that_none_changes_its_parent() {
             edit(Operation::AddAfter, "patterns", "## Skin\n\nMatte."),
             edit(Operation::AddAfter, "patterns/hands", "### Nails\n\nShort."),
         ]),
-        RESEARCH
-            .replace("## Light", "## Skin\n\nMatte.\n\n## Light")
-            .replace("# What", "### Nails\n\nShort.\n\n# Settings\n\nSeed 7.\n\n# What")
+        RESEARCH.replace("# What", "### Nails\n\nShort.\n\n## Skin\n\nMatte.\n\n# What")
+            + "# Settings\n\nSeed 7.\n"
     );
 }
 
@@ -111,7 +117,8 @@ fn activation_and_template_may_be_replaced_whole_but_research_may_not() {
         &[whole(Which::Activation, "Νέο κείμενο"), whole(Which::Template, "{{original_prompt}}!")],
         &rules(),
     )
-    .unwrap();
+    .unwrap()
+    .texts;
     assert_eq!(texts.activation, "Νέο κείμενο");
     assert_eq!(texts.template, "{{original_prompt}}!");
     assert_eq!(texts.research, RESEARCH);
@@ -162,10 +169,18 @@ fn a_frozen_section_is_frozen_with_all_below_it() {
         (Append, "Colours", "x"),
         (AddAfter, "Brand", "## Logo\nx"),
         (AddAfter, "What fails", "## Fine\nx"),
+        (Replace, "What fails", "fine"),
         (Append, "", "## Sneaked in\nx"),
     ] {
         let outcome = apply(&parent(), &[edit(operation, section, text)], &rules());
         if section == "What fails" {
+            let Applied { texts, .. } = outcome.clone().unwrap();
+            assert!(
+                texts
+                    .research
+                    .ends_with("# Brand\n\nNever change the logo.\n\n## Colours\n\nBlue.\n")
+            );
+
             assert!(outcome.is_ok());
         } else {
             assert_eq!(outcome.unwrap_err().code(), "frozen_section", "{section:?}");
@@ -181,7 +196,8 @@ fn a_frozen_section_is_frozen_with_all_below_it() {
 #[test]
 fn the_size_rule_counts_both_ways_and_spares_small_documents() {
     let check = |old: usize, new: usize| {
-        check_size(Which::Research, &"x".repeat(old), &"x".repeat(new), 10).is_ok()
+        let rules = EditRules { size_change_percent_max: 10, ..loose_rules() };
+        check_size(Which::Research, &"x".repeat(old), &"x".repeat(new), &rules).is_ok()
     };
     assert!(check(1_999, 3_999));
     assert!(!check(1_999, 4_000));
@@ -206,7 +222,7 @@ fn line_ends_and_byte_order_mark_of_the_document_are_kept() {
         edit(Operation::AddAfter, "B", "# C\nc"),
     ];
     assert_eq!(
-        apply(&texts, &edits, &rules()).unwrap().research,
+        apply(&texts, &edits, &rules()).unwrap().texts.research,
         "\u{feff}Νέα\r\n\r\n# A\r\none\r\ntwo\r\n# B\r\nb\r\n\r\n# C\r\nc\r\n"
     );
 }
@@ -220,6 +236,145 @@ fn edits_are_read_from_snake_case_json_with_optional_parts() {
     assert_eq!(edit, super::tests::edit(Operation::AddAfter, "a", "# B"));
 }
 
+#[test]
+fn a_moved_section_takes_all_below_it_along_and_nothing_else_changes() {
+    let light = "## Light\n\nSoft light.\n\n";
+    assert_eq!(
+        research(&[moved("Light", "What fails")]),
+        RESEARCH.replace(light, "").replace("# Brand", &format!("{light}# Brand"))
+    );
+    let patterns =
+        "# Patterns\n\nGeneral.\n\n## Light\n\nSoft light.\n\n## Hands\n\nFive fingers.\n\n";
+    assert_eq!(
+        research(&[moved("Patterns", "brand/colours")]),
+        RESEARCH.replace(patterns, "") + patterns
+    );
+    let last = "Intro.\n\n# A\n\na\n\n# B\n\nb";
+    let texts = Texts { research: last.into(), ..parent() };
+    let applied = apply(&texts, &[moved("B", "preamble")], &rules()).unwrap();
+    assert_eq!(applied.texts.research, "Intro.\n\n# B\n\nb\n\n# A\n\na\n\n");
+}
+
+#[test]
+fn a_section_is_edited_where_it_is_moved_to() {
+    let edits = [moved("Light", "Hands"), edit(Operation::Replace, "Light", "Hard light.")];
+    assert_eq!(
+        research(&edits),
+        RESEARCH
+            .replace("## Light\n\nSoft light.\n\n", "")
+            .replace("fingers.\n\n", "fingers.\n\n## Light\n\nHard light.\n\n")
+    );
+    let out_of_it = [
+        moved("Light", "What fails"),
+        edit(Operation::Remove, "Hands", ""),
+        edit(Operation::Remove, "Patterns", ""),
+    ];
+    assert!(
+        research(&out_of_it).starts_with("Intro.\n\n# What fails\n\n- text in images\n\n## Light")
+    );
+}
+
+#[test]
+fn a_move_that_cannot_be_done_is_refused() {
+    assert_eq!(code(&[moved("preamble", "Brand")]), "impossible_move");
+    assert_eq!(code(&[moved("Patterns", "Light")]), "impossible_move");
+    assert_eq!(code(&[moved("Hands", "Light")]), "impossible_move");
+    assert_eq!(code(&[moved("Hands", "")]), "section_required");
+    assert_eq!(code(&[moved("Hands", "Legs")]), "unknown_section");
+    assert_eq!(code(&[moved("Brand", "Patterns")]), "frozen_section");
+    assert_eq!(code(&[moved("Colours", "Patterns")]), "frozen_section");
+    assert_eq!(code(&[moved("Hands", "Brand")]), "frozen_section");
+    for others in [
+        edit(Operation::Remove, "Hands", ""),
+        moved("Patterns", "What fails"),
+        moved("Light", "Hands"),
+        edit(Operation::AddAfter, "Hands", "### Nails\n\nShort."),
+    ] {
+        let move_hands = moved("Hands", "What fails");
+        assert_eq!(code(&[move_hands.clone(), others.clone()]), "conflicting_edits", "{others:?}");
+        assert_eq!(code(&[others.clone(), move_hands]), "conflicting_edits", "{others:?}");
+    }
+    insta::assert_snapshot!(refusal(&[moved("Patterns", "Light")]), @r#"edit 1: "patterns" of research cannot be moved after "patterns/light": it would stand inside itself; name a section outside it"#);
+}
+
+#[test]
+fn each_edit_names_insights_that_were_shown() {
+    let rules = EditRules { insights: vec!["1".into(), "4.2".into()], ..rules() };
+    let resting_on = |names: &[&str]| {
+        let because = names.iter().map(|name| (*name).to_owned()).collect();
+        apply(&parent(), &[Edit { because, ..edit(Operation::Append, "Light", "x") }], &rules)
+    };
+    assert!(resting_on(&["1"]).is_ok() && resting_on(&["4.2", "1"]).is_ok());
+    insta::assert_snapshot!(resting_on(&["1", "5"]).unwrap_err(), @r#"edit 1: there is no insight "5". Name in `because` what the edit rests on, by these ids: 1, 4.2"#);
+    insta::assert_snapshot!(resting_on(&[]).unwrap_err(), @r#"edit 1: `because` is empty. Name the insights that the edit rests on, by these ids: 1, 4.2"#);
+}
+
+#[test]
+fn a_document_stays_below_its_largest_size_and_may_always_shrink() {
+    insta::assert_snapshot!(refusal(&[edit(Operation::Append, "", &"long ".repeat(380)), on(Which::Activation, Operation::Replace, "", "You rewrite."), on(Which::Template, Operation::Replace, "", &"{{original_prompt}} ".repeat(6))]), @r#"template would have 120 bytes, and this workflow allows 100. Shorten or remove what no longer helps"#);
+    let large = Texts { activation: "x".repeat(3_000), ..parent() };
+    let to = |bytes: usize| {
+        let whole = on(Which::Activation, Operation::Replace, "", &"x".repeat(bytes));
+        apply(&large, &[whole], &rules()).map_err(|refusal| refusal.code())
+    };
+    assert!(to(2_999).is_ok(), "it shrinks, though it is still too large");
+    assert_eq!(to(3_001).unwrap_err(), "too_large");
+}
+
+#[test]
+fn a_placeholder_that_nobody_fills_in_is_refused() {
+    let whole = |text| on(Which::Template, Operation::Replace, "", text);
+    assert_eq!(code(&[whole("{{original_prompt}} {{mood}}")]), "new_placeholder");
+    assert_eq!(code(&[whole("{original_prompt}")]), "missing_placeholder");
+}
+
+#[test]
+fn the_lineage_names_each_section_that_is_not_what_it_was() {
+    let edits = [
+        edit(Operation::Replace, "Patterns", "# Habits\n\nAs ever."),
+        edit(Operation::AddAfter, "Hands", "## Skin\n\nMatte.\n\n### Pores\n\nFine."),
+        moved("Light", "What fails"),
+        edit(Operation::Append, "Hands", "No rings.\n\n### Nails\n\nShort."),
+        on(Which::Activation, Operation::Append, "", "Be exact."),
+    ];
+    let lineage = apply(&parent(), &edits, &rules()).unwrap().lineage;
+    let told: Vec<String> = lineage
+        .iter()
+        .map(|origin| {
+            let from = origin.from.as_deref().unwrap_or("new");
+            format!(
+                "{} {}: {from}, edits {:?}",
+                origin.document.as_str(),
+                origin.section,
+                origin.edits
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    activation preamble: preamble, edits [5]
+    research habits: patterns, edits [1]
+    research habits/hands: patterns/hands, edits [4]
+    research habits/hands/nails: new, edits [4]
+    research habits/skin: new, edits [2]
+    research habits/skin/pores: new, edits [2]
+    research what-fails/light: patterns/light, edits [3]
+    "#);
+}
+
+#[test]
+fn a_late_change_keeps_the_most_of_the_prompt_cache() {
+    let long: String =
+        (1..=40).map(|n| format!("## Section {n}\n\n{}\n\n", "words ".repeat(20))).collect();
+    let old = Texts { research: format!("# All\n\n{long}"), ..parent() };
+    let add = edit(Operation::AddAfter, "Section 3", "## New\n\nA rule.");
+    let new = apply(&old, &[add], &loose_rules()).unwrap().texts;
+    assert_eq!(
+        kept_prefix_bytes(&old.research, &new.research),
+        old.research.len(),
+        "wherever it was asked for, it stands behind its siblings, and all of the old text is cached"
+    );
+}
+
 fn any_edit() -> impl Strategy<Value = Edit> {
     use Operation::*;
     let text = prop_oneof![markdown(), any::<String>(), Just("plain".to_owned())];
@@ -230,7 +385,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
             Which::Research,
             Which::Template,
         ]),
-        proptest::sample::select(vec![Replace, AddAfter, Append, Remove]),
+        proptest::sample::select(vec![Replace, AddAfter, Append, Remove, Move]),
         proptest::sample::select(vec![
             "",
             "a",
@@ -241,9 +396,13 @@ fn any_edit() -> impl Strategy<Value = Edit> {
             "a-2",
             "text",
         ]),
+        proptest::sample::select(vec!["a", "a-2", "title", "text", "preamble"]),
         text,
     )
-        .prop_map(|(which, operation, section, text)| on(which, operation, section, &text))
+        .prop_map(|(which, operation, section, after, text)| Edit {
+            after: after.into(),
+            ..on(which, operation, section, &text)
+        })
 }
 
 fn loose_rules() -> EditRules {
@@ -251,6 +410,8 @@ fn loose_rules() -> EditRules {
         required_placeholders: vec![],
         size_change_percent_max: u32::MAX,
         frozen_sections: vec!["title".into()],
+        bytes_max: BytesMax { template: usize::MAX, activation: usize::MAX, research: usize::MAX },
+        insights: vec![],
     }
 }
 
@@ -262,7 +423,7 @@ proptest! {
         old in markdown(), edits in proptest::collection::vec(any_edit(), 1..4)
     ) {
         let texts = Texts { template: "t".into(), activation: old.clone(), research: old.clone() };
-        let Ok(new) = apply(&texts, &edits, &loose_rules()) else { return Ok(()) };
+        let Ok(Applied { texts: new, .. }) = apply(&texts, &edits, &loose_rules()) else { return Ok(()) };
         for (which, new) in [(Which::Research, &new.research), (Which::Activation, &new.activation)] {
             let own: Vec<&Edit> = edits.iter().filter(|edit| edit.document == which).collect();
             if own.iter().any(|edit| edit.section.is_empty() && edit.operation == Operation::Replace) {
@@ -271,11 +432,15 @@ proptest! {
             let before = Document::parse(&old);
             let after = Document::parse(new);
             let mut rest = after.sections().iter();
+            let keeps_order = own.iter().all(|edit| edit.operation != Operation::Move);
             let last = before.sections().len() - 1;
             for (at, section) in before.sections().iter().enumerate() {
                 let named = own.iter().any(|edit| before.find(&edit.section) == Ok(at) || (edit.section.is_empty() && at == last));
                 if named { continue; }
                 let bytes = before.text_of(section).trim_end_matches(['\n', '\r']);
+                if !keeps_order {
+                    rest = after.sections().iter();
+                }
                 prop_assert!(
                     rest.any(|found| found.level == section.level && after.text_of(found).trim_end_matches(['\n', '\r']) == bytes),
                     "{:?} lost in {:?}", section, new
@@ -290,11 +455,41 @@ proptest! {
     ) {
         let texts = Texts { template: "t".into(), activation: String::new(), research: old.clone() };
         let rules = EditRules { frozen_sections: vec!["a".into()], ..loose_rules() };
-        let Ok(new) = apply(&texts, &edits, &rules) else { return Ok(()) };
+        let Ok(Applied { texts: new, .. }) = apply(&texts, &edits, &rules) else { return Ok(()) };
         let after = frozen(&new.research);
         let mut rest = after.iter();
         for before in frozen(&old) {
+            if edits.iter().any(|edit| edit.operation == Operation::Move) {
+                rest = after.iter();
+            }
             prop_assert!(rest.any(|text| *text == before), "{:?} lost in {:?}", before, new.research);
+        }
+    }
+
+    #[test]
+    fn the_lineage_accounts_for_every_section(
+        old in markdown(), edits in proptest::collection::vec(any_edit(), 1..4)
+    ) {
+        let texts = Texts { template: "t".into(), activation: String::new(), research: old.clone() };
+        let Ok(Applied { texts: new, lineage }) = apply(&texts, &edits, &loose_rules()) else { return Ok(()) };
+        let (before, after) = (Document::parse(&old), Document::parse(&new.research));
+        let mut taken = std::collections::HashSet::new();
+        for section in after.sections() {
+            let own = lineage.iter().find(|origin| origin.document == Which::Research && origin.section == section.id);
+            let (from, is_edited) = match own {
+                Some(origin) => (origin.from.clone(), !origin.edits.is_empty()),
+                None => (Some(section.id.clone()), false),
+            };
+            prop_assert!(from.is_some() || is_edited, "{:?} comes from nowhere", section);
+            let Some(from) = from else { continue };
+            prop_assert!(taken.insert(from.clone()), "two sections come from {}", from);
+            let at = before.find(&from).unwrap();
+            if !is_edited {
+                prop_assert_eq!(
+                    before.text_of(&before.sections()[at]).trim_end_matches(['\n', '\r']),
+                    after.text_of(section).trim_end_matches(['\n', '\r'])
+                );
+            }
         }
     }
 

@@ -203,6 +203,7 @@ fn edit(asked: &GenerationPrompt, insight: &Insight, topic: &Topic) -> ProposedE
         operation,
         section: section.to_owned(),
         text,
+        after: String::new(),
         because: vec![insight.id.clone()],
     };
     let new_section = format!("## {}\n\n- {}\n", topic.heading, topic.advice);

@@ -11,7 +11,7 @@ use super::{
     stopped_in_applying, to, versions_of,
 };
 use crate::support::stage::{NANO, WAN};
-use crate::support::{Stage, analysis_answer, edit_answer};
+use crate::support::{Stage, analysis_answer, edit_because};
 
 #[tokio::test]
 async fn a_rollback_puts_files_and_version_back_and_forward_again() {
@@ -78,8 +78,8 @@ async fn a_rollback_before_the_test_runs_at_once_and_the_candidate_grows_from_it
     stage.operate(to(1)).await.expect("the rollback is taken");
     assert_eq!(stage.another().await.work().await, Worked::Done(None), "beside the analysis");
     stage.claude.answer_json(analysis_answer(&[]));
-    stage.claude.answer_json(edit_answer("Grown from the first."));
-    stage.claude.answer_json(edit_answer("Another."));
+    stage.claude.answer_json(edit_because("Grown from the first.", "1.1"));
+    stage.claude.answer_json(edit_because("Another.", "1.2"));
     assert_eq!(stage.step().await, StateName::Generating);
     assert_eq!(stage.step().await, StateName::Testing);
     assert_eq!(stage.active_version(WAN).await, 1);
@@ -100,8 +100,8 @@ async fn a_rollback_during_the_generation_takes_the_candidate_away() {
     let stage = adopted_stage().await;
     assert_eq!(stage.watch().await, 1);
     stage.claude.answer_json(analysis_answer(&[]));
-    stage.claude.answer_json(edit_answer("Grown from the second."));
-    stage.claude.answer_json(edit_answer("Another."));
+    stage.claude.answer_json(edit_because("Grown from the second.", "1.1"));
+    stage.claude.answer_json(edit_because("Another.", "1.2"));
     assert_eq!(stage.step().await, StateName::Generating);
     stage.operate(to(1)).await.expect("the rollback is taken");
     assert_eq!(
@@ -166,8 +166,8 @@ async fn a_version_number_is_never_used_again() {
     stage.complete_tasks("third", 3, 7).await;
     assert_eq!(stage.watch().await, 1);
     stage.claude.answer_json(analysis_answer(&[]));
-    stage.claude.answer_json(edit_answer("A third line."));
-    stage.claude.answer_json(edit_answer("Another third line."));
+    stage.claude.answer_json(edit_because("A third line.", "1.1"));
+    stage.claude.answer_json(edit_because("Another third line.", "1.2"));
     assert_eq!(stage.step().await, StateName::Generating);
     assert_eq!(stage.step().await, StateName::Testing);
     assert_eq!(versions_of(&stage, WAN).await, [1, 2, 3, 4]);

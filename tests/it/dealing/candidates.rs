@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use super::play;
 use crate::support::stage::{NANO, WAN, testing_stage};
-use crate::support::{Stage, analysis_answer, edit_answer, no_edit_answer};
+use crate::support::{Stage, analysis_answer, edit_answer, nano_edit_answer, no_edit_answer};
 
 /// Runs a window whose scores are all `score` up to the end of the generation.
 async fn generate(stage: &Stage, prefix: &str, score: i64, answers: &[Value]) -> StateName {
     stage.complete_tasks(prefix, 3, score).await;
     assert_eq!(stage.watch().await, 1);
-    stage.claude.answer_json(analysis_answer(&[]));
+    stage.claude.answer_json(analysis_answer(&[&format!("{prefix}-1")]));
     for answer in answers {
         stage.claude.answer_json(answer.clone());
     }
@@ -53,7 +53,7 @@ async fn the_ceiling_can_be_switched_off() {
         })
         .build()
         .await;
-    let edits = [edit_answer("One."), edit_answer("Two.")];
+    let edits = [edit_answer("One."), nano_edit_answer("Two.")];
     assert_eq!(generate(&stage, "top", 10, &edits).await, StateName::Testing);
 }
 
@@ -79,7 +79,7 @@ async fn texts_that_were_tested_before_are_not_tested_again() {
     }
     assert_eq!(stage.watch().await, 2);
     assert_eq!(stage.step().await, StateName::Rejected);
-    let same = [edit_answer("Name what must stay unchanged."), edit_answer("Something else.")];
+    let same = [edit_answer("Name what must stay unchanged."), nano_edit_answer("Something else.")];
     assert_eq!(generate(&stage, "next", 7, &same).await, StateName::Testing);
     assert_eq!(without(&stage, 2).await, [(WAN.to_owned(), "tested_before".to_owned())]);
     let tested: i32 =

@@ -28,6 +28,8 @@ fn routes() -> Vec<(&'static str, String, [bool; 3])> {
         ("GET", format!("{WF}/models/{NANO}/versions"), LOOK),
         ("GET", format!("{WF}/models/{NANO}/versions/1"), LOOK),
         ("GET", format!("{WF}/models/{NANO}/versions/1/diff/1"), LOOK),
+        ("GET", format!("{WF}/models/{NANO}/versions/1/blame"), READ),
+        ("GET", format!("{WF}/tasks/86c1/why"), READ),
         ("GET", "/v1/workflows".to_owned(), READ),
         ("GET", format!("{WF}/cycles"), READ),
         ("GET", format!("{WF}/cycles/1"), READ),

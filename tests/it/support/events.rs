@@ -91,11 +91,21 @@ pub fn analysis_answer(evidence: &[&str]) -> Value {
 
 /// A generation that appends one line to the research document.
 pub fn edit_answer(line: &str) -> Value {
+    edit_because(line, "1")
+}
+
+/// The same for the second model, of which the second insight of [`analysis_answer`] speaks.
+pub fn nano_edit_answer(line: &str) -> Value {
+    edit_because(line, "2")
+}
+
+/// A generation that appends one line to the research document, and says why.
+pub fn edit_because(line: &str, insight: &str) -> Value {
     json!({
         "summary": format!("adds: {line}"),
         "edits": [{
             "document": "research", "operation": "append", "section": "",
-            "text": format!("\n{line}\n"), "because": ["1"]
+            "text": format!("\n{line}\n"), "because": [insight]
         }]
     })
 }

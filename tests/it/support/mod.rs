@@ -8,7 +8,9 @@ pub mod site;
 pub mod stage;
 
 pub use cluster::{database, database_url};
-pub use events::{TaskRun, analysis_answer, edit_answer, no_edit_answer};
+pub use events::{
+    TaskRun, analysis_answer, edit_answer, edit_because, nano_edit_answer, no_edit_answer,
+};
 pub use probe::{candidates_win, no_difference};
 pub use record::Record;
 pub use stage::Stage;

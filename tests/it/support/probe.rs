@@ -12,7 +12,7 @@ use mathesis::store::experiments::{self, ExperimentRow};
 use sqlx::{Connection, PgConnection};
 
 use super::stage::Stage;
-use super::{analysis_answer, edit_answer};
+use super::{analysis_answer, edit_answer, nano_edit_answer};
 
 /// Scores that let every candidate win clearly.
 pub fn candidates_win(_: &str, told: &Assignment) -> i64 {
@@ -146,7 +146,7 @@ impl Stage {
     pub fn script_candidates(&self, line: &str) {
         self.claude.answer_json(analysis_answer(&[]));
         self.claude.answer_json(edit_answer(&format!("{line}, for wan.")));
-        self.claude.answer_json(edit_answer(&format!("{line}, for nano.")));
+        self.claude.answer_json(nano_edit_answer(&format!("{line}, for nano.")));
     }
 
     /// From Collecting to Testing, whatever the cycle's number.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::cluster::database_url;
 use super::stage::{NANO, WAN};
-use super::{TaskRun, analysis_answer, edit_answer};
+use super::{TaskRun, analysis_answer, edit_because};
 
 /// How long a condition is awaited before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -417,7 +417,10 @@ impl Asked {
         let reply = Reply::Text(if is_analysis {
             analysis_answer(&["task-1"]).to_string()
         } else {
-            edit_answer("Name what must stay unchanged.").to_string()
+            // The second insight is about the second model.
+            let is_nano = request.to_string().contains("Model: nano-banana.");
+            let insight = if is_nano { "2" } else { "1" };
+            edit_because("Name what must stay unchanged.", insight).to_string()
         });
         if self.slow.load(Ordering::SeqCst) == 1 {
             return Reply::Slowly { delay: Duration::from_secs(2), reply: Box::new(reply) };

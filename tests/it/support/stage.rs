@@ -363,7 +363,7 @@ impl Stage {
         assert_eq!(self.watch().await, 1, "the trigger opens the analysis");
         self.claude.answer_json(super::analysis_answer(&["seed-1", "seed-2"]));
         self.claude.answer_json(super::edit_answer("Name what must stay unchanged."));
-        self.claude.answer_json(super::edit_answer("Keep the logo."));
+        self.claude.answer_json(super::nano_edit_answer("Keep the logo."));
         assert_eq!(self.step().await, StateName::Generating);
         assert_eq!(self.step().await, StateName::Testing);
     }
@@ -374,7 +374,7 @@ impl Stage {
         assert_eq!(self.watch().await, 1, "the trigger opens the analysis");
         self.claude.answer_json(super::analysis_answer(&["seed-1", "seed-2"]));
         self.claude.answer_json(super::edit_answer("Name what must stay unchanged."));
-        self.claude.answer_json(super::edit_answer("Keep the logo."));
+        self.claude.answer_json(super::nano_edit_answer("Keep the logo."));
         assert_eq!(self.step().await, StateName::Generating);
         assert_eq!(self.step().await, StateName::Testing);
     }

@@ -6,11 +6,11 @@ use super::super::truth::{Guidance, Trait};
 use super::super::{Model, task};
 use super::*;
 use crate::demo::documents;
-use crate::research::{self, Edit, EditRules, Operation, Texts, Which};
+use crate::research::{self, BytesMax, Edit, EditRules, Operation, Texts, Which};
 use crate::workflow::Definition;
 use crate::workflow::context::{
-    AnalysisContext, AttemptForAnalysis, EarlierInsight, GenerationContext, InsightForGeneration,
-    SectionForGeneration, TaskForAnalysis, WindowFacts,
+    AnalysisContext, AttemptForAnalysis, BytesMaxForGeneration, EarlierInsight, GenerationContext,
+    InsightForGeneration, SectionForGeneration, TaskForAnalysis, WindowFacts,
 };
 use crate::workflow::load::load;
 use crate::workflow::template::{render_analysis, render_generation};
@@ -121,8 +121,17 @@ fn generation_prompt(model: Model, texts: &Texts, patterns: &[Pattern]) -> Strin
             .collect(),
         recommendations: Vec::new(),
         required_placeholders: vec!["original_prompt".to_owned()],
-        size_change_percent_max: 50,
+        size_change_percent_max: 15,
         frozen_sections: Vec::new(),
+        mode: "sections".to_owned(),
+        activation_sections: Vec::new(),
+        bytes_max: BytesMaxForGeneration {
+            template: 20_000,
+            activation: 40_000,
+            research: 150_000,
+        },
+        quotation_characters_max: 60,
+        earlier_candidates: Vec::new(),
         rejected: Vec::new(),
     };
     render_generation(&shipped(), &context).expect("the generation renders").user
@@ -139,18 +148,22 @@ fn applied(texts: &Texts, answer: &GenerationAnswer) -> Texts {
                 EditOperation::AddAfter => Operation::AddAfter,
                 EditOperation::Append => Operation::Append,
                 EditOperation::Remove => Operation::Remove,
+                EditOperation::Move => Operation::Move,
             },
             section: edit.section.clone(),
             text: edit.text.clone(),
+            after: edit.after.clone(),
             because: edit.because.clone(),
         })
         .collect();
     let rules = EditRules {
         required_placeholders: vec!["original_prompt".to_owned()],
-        size_change_percent_max: 50,
+        size_change_percent_max: 15,
         frozen_sections: Vec::new(),
+        bytes_max: BytesMax { template: 20_000, activation: 40_000, research: 150_000 },
+        insights: Vec::new(),
     };
-    research::apply(texts, &edits, &rules).expect("the server takes the edits")
+    research::apply(texts, &edits, &rules).expect("the server takes the edits").texts
 }
 
 /// Analyses a window under these documents, and proposes for each model.

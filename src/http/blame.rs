@@ -1,0 +1,66 @@
+//! `…/versions/{n}/blame` and `…/tasks/{task}/why`: where a section, or a picture, comes from.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::App;
+use super::error::Problem;
+use super::path::{PathOf, QueryOf, check_model};
+use crate::runtime::blame::{self, BlameError, VersionBlame, Why};
+
+/// Which picture of a task is meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Picture {
+    run: Option<String>,
+    model: Option<String>,
+}
+
+/// `GET …/models/{model}/versions/{n}/blame`
+///
+/// # Errors
+/// A problem when there is no such version or the database is away.
+pub async fn version(
+    State(app): State<App>,
+    PathOf((workflow, model, number)): PathOf<(String, String, i32)>,
+) -> Result<Json<VersionBlame>, Problem> {
+    let workflow = app.workflow(&workflow)?;
+    check_model(&workflow, &model)?;
+    let store = &app.engine.store;
+    let found = blame::version_blame(store, workflow.workflow_id, &model, Some(number)).await?;
+    Ok(Json(found))
+}
+
+/// `GET …/tasks/{task}/why?run=&model=`: of the picture that was chosen, or of the model's.
+///
+/// # Errors
+/// A problem when there is no such task or picture, or the database is away.
+pub async fn task(
+    State(app): State<App>,
+    PathOf((workflow, task)): PathOf<(String, String)>,
+    QueryOf(picture): QueryOf<Picture>,
+) -> Result<Json<Why>, Problem> {
+    let workflow = app.workflow(&workflow)?;
+    if let Some(model) = &picture.model {
+        check_model(&workflow, model)?;
+    }
+    let (run, model) = (picture.run.as_deref(), picture.model.as_deref());
+    let store = &app.engine.store;
+    Ok(Json(blame::why(store, workflow.workflow_id, &task, run, model).await?))
+}
+
+impl From<BlameError> for Problem {
+    fn from(error: BlameError) -> Self {
+        let status = match &error {
+            BlameError::Store(_) => {
+                let BlameError::Store(store) = error else { return Self::internal() };
+                return store.into();
+            }
+            BlameError::NoWinner { .. } | BlameError::NoVersion { .. } => StatusCode::CONFLICT,
+            _ => StatusCode::NOT_FOUND,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
