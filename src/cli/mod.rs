@@ -22,6 +22,7 @@ mod migrate;
 mod orchestrate;
 mod output;
 mod overall;
+mod rehearse;
 mod serve;
 mod spool;
 mod stand_ins;
@@ -101,6 +102,7 @@ enum Command {
     #[command(subcommand)]
     Insight(insight::InsightCommand),
     Cost(cost::Cost),
+    Rehearse(rehearse::Rehearse),
     /// See how far the adoption gate can be trusted
     #[command(subcommand)]
     Gate(gate::GateCommand),
@@ -228,6 +230,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Automation(command) => automation::run(command, &settings).await,
         Command::Insight(command) => insight::run(command, &settings).await,
         Command::Cost(command) => cost::run(command, &settings).await,
+        Command::Rehearse(command) => rehearse::run(command, &settings).await,
         Command::Gate(command) => gate::run(command, &settings).await,
         Command::Key(command) => key::run(command, &settings).await,
         Command::Audit(command) => audit::run(command, &settings).await,

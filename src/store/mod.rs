@@ -31,6 +31,7 @@ pub mod keys;
 pub mod leases;
 pub mod pipeline;
 pub mod probations;
+pub mod rehearsal;
 pub mod reports;
 pub mod retention;
 pub mod schedules;

@@ -26,6 +26,7 @@ mod orchestrator;
 mod paired;
 mod probation;
 mod real_scores;
+mod rehearsal;
 mod restart;
 mod retention;
 mod schedules;
