@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rust_decimal::Decimal;
 use serde_json::Value;
@@ -14,6 +14,10 @@ use super::feeder::Board;
 use super::ledger::{Bill, Ledger, Tally};
 use super::stage::Stage;
 use crate::stand_in::world::Model;
+
+/// How long the dashboard's figures may stay behind the log, and how often they are looked at.
+const FIGURES_TIMEOUT: Duration = Duration::from_secs(60);
+const FIGURES_PAUSE: Duration = Duration::from_millis(200);
 
 /// What to say when a cycle enters a state.
 ///
@@ -263,9 +267,9 @@ fn shown(tally: Tally) -> String {
 /// [`DemoError::Api`], and [`DemoError::Disagree`] if the records of the server and the services do not agree.
 pub(super) async fn end(stage: &Stage, took: Duration) -> Result<(), DemoError> {
     let status = stage.api().workflow("/cycle").await?;
-    let analytics = stage.api().analytics().await?;
     let ledger = stage.ledger().await?;
     let board = Board::of(&stage.services().clickup.tasks());
+    let analytics = counted_up(stage, &board).await?;
     println!("\nWhat was learnt, in {:.0} s and {} tasks", took.as_secs_f64(), board.finished());
     for model in Model::ALL {
         let entry =
@@ -287,7 +291,7 @@ pub(super) async fn end(stage: &Stage, took: Duration) -> Result<(), DemoError> 
     let told = stage.services().clickup.delivered();
     let told = told.iter().filter(|told| told.event == "taskCreated" && told.is_taken()).count();
     let bill = ledger.compare(&stage.services().wavespeed.billed());
-    let completed = find(&analytics, "tasks").and_then(|tasks| tasks["completed"].as_u64());
+    let completed = completed_in(&analytics);
     for line in accounts(board, told, bill, completed) {
         println!("  {line}");
     }
@@ -303,6 +307,24 @@ pub(super) async fn end(stage: &Stage, took: Duration) -> Result<(), DemoError> 
     }
     println!("\nDashboard       {}/analytics", stage.api().base());
     Ok(())
+}
+
+fn completed_in(analytics: &Value) -> Option<u64> {
+    find(analytics, "tasks").and_then(|tasks| tasks["completed"].as_u64())
+}
+
+/// The dashboard's figures, which a refresher keeps a little behind the log, once they have caught up with
+/// the board; as they stand when they do not in time.
+async fn counted_up(stage: &Stage, board: &Board) -> Result<Value, DemoError> {
+    let deadline = Instant::now() + FIGURES_TIMEOUT;
+    loop {
+        let analytics = stage.api().analytics().await?;
+        let completed = completed_in(&analytics).and_then(|count| usize::try_from(count).ok());
+        if completed == Some(board.finished()) || Instant::now() >= deadline {
+            return Ok(analytics);
+        }
+        tokio::time::sleep(FIGURES_PAUSE).await;
+    }
 }
 
 /// What the board, the bill and the log say.
