@@ -1,6 +1,8 @@
 //! Puts edits into one document: resolves them against the parent, builds the text, and checks that
 //! every section no edit names came through.
 
+mod parts;
+
 use std::ops::Range;
 
 use super::super::document::{Document, Lookup, Section};
@@ -8,36 +10,10 @@ use super::check;
 use super::line_ends::{ends_with_blank_line, line_end_of, starts_with_heading, tidy};
 use super::lineage::{self, Origin, Piece};
 use super::{Edit, EditRefusal, Operation, Which};
+pub(super) use parts::{Content, Fate, Insertion};
 
 /// Sorts text without a heading before every heading at the same place, deeper headings first.
 const PLAIN: u8 = u8::MAX;
-
-pub(super) struct Insertion {
-    /// The edit that wants it.
-    pub(super) number: usize,
-    /// Index of the section that the edit names.
-    pub(super) anchor: usize,
-    /// Index of the section it stands before; the number of sections means the end.
-    pub(super) before: usize,
-    /// Level of its first heading.
-    pub(super) level: u8,
-    pub(super) content: Content,
-}
-
-pub(super) enum Content {
-    /// New sections.
-    Text(String),
-    /// Sections that stood elsewhere.
-    Moved(Range<usize>),
-}
-
-/// What happens to one section of the parent.
-#[derive(Default)]
-pub(super) struct Fate {
-    pub(super) replaced_by: Option<(usize, String)>,
-    pub(super) removed_by: Option<usize>,
-    pub(super) appended: Vec<(usize, String)>,
-}
 
 pub(super) struct Plan<'a> {
     pub(super) which: Which,
