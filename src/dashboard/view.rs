@@ -69,14 +69,15 @@ struct Cycle {
     paused: bool,
 }
 
+/// A hold as a page tells it, with the buttons that lift it.
 #[derive(Debug, Serialize)]
-struct Hold {
-    title: String,
-    reason: String,
-    remedy: String,
-    since: String,
-    by: String,
-    releases: Vec<Release>,
+pub(super) struct Hold {
+    pub title: String,
+    pub reason: String,
+    pub remedy: String,
+    pub since: String,
+    pub by: String,
+    pub releases: Vec<Release>,
 }
 
 /// A button that lifts a hold.

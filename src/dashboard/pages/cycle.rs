@@ -11,7 +11,7 @@ use crate::dashboard::page::Page;
 use crate::dashboard::spark::{self, Histogram};
 use crate::dashboard::statechart::{self, StateChart};
 use crate::dashboard::table::{Cell, Table};
-use crate::dashboard::view::{Release, releases, tables};
+use crate::dashboard::view::{Hold, releases, tables};
 use crate::dashboard::{links, words};
 use crate::runtime::CycleStatus;
 use crate::store::analytics::pages::ScoredExperiment;
@@ -62,16 +62,6 @@ struct View {
     steps: String,
     cost: String,
     estimated: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Hold {
-    title: String,
-    reason: String,
-    remedy: String,
-    since: String,
-    by: String,
-    releases: Vec<Release>,
 }
 
 #[derive(Debug, Serialize)]
