@@ -26,6 +26,7 @@ mod rehearse;
 mod serve;
 mod spool;
 mod stand_ins;
+mod task;
 mod version;
 mod workflow;
 
@@ -106,6 +107,9 @@ enum Command {
     /// See how far the adoption gate can be trusted
     #[command(subcommand)]
     Gate(gate::GateCommand),
+    /// See to a single task: have it forgotten
+    #[command(subcommand)]
+    Task(task::TaskCommand),
     /// Make, list and revoke the keys of the HTTP interface
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -232,6 +236,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Cost(command) => cost::run(command, &settings).await,
         Command::Rehearse(command) => rehearse::run(command, &settings).await,
         Command::Gate(command) => gate::run(command, &settings).await,
+        Command::Task(command) => task::run(command, &settings).await,
         Command::Key(command) => key::run(command, &settings).await,
         Command::Audit(command) => audit::run(command, &settings).await,
         Command::Import(command) => import::run(command, &settings).await,

@@ -27,6 +27,7 @@ mod path;
 mod router;
 mod serve;
 mod stream;
+mod tasks;
 mod versions;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
@@ -17,7 +17,7 @@ use super::error::Problem;
 use super::operations::{self, CYCLE_OPERATIONS};
 use super::{
     App, assignments, audit, blame, costs, cycles, dashboard, events, health, history, login,
-    metrics, models, observe, overall, stream, versions,
+    metrics, models, observe, overall, stream, tasks, versions,
 };
 use crate::runtime::Operation;
 
@@ -116,6 +116,7 @@ fn operating() -> Router<App> {
     let mut routes = Router::new()
         .route("/v1/workflows/{workflow}/models/{model}/rollback", post(operations::rollback))
         .route("/v1/workflows/{workflow}/automation", post(operations::automation))
+        .route("/v1/workflows/{workflow}/tasks/{task}", delete(tasks::forget))
         .route("/v1/automation", post(overall::move_switch))
         .route("/v1/cycles/pause", overall::on_all(Operation::Pause))
         .route("/v1/cycles/resume", overall::on_all(Operation::Resume));

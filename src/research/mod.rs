@@ -11,6 +11,7 @@ pub mod document;
 pub mod edits;
 pub mod hash;
 pub mod overfit;
+pub mod quotes;
 
 pub mod backup;
 pub mod errors;

@@ -23,6 +23,7 @@ mod error;
 pub mod experiments;
 pub mod export;
 pub mod figures;
+pub mod forgetting;
 pub mod gate;
 pub mod holds;
 mod import;

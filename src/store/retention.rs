@@ -201,7 +201,7 @@ async fn pick(
     Ok(picked)
 }
 
-async fn archive_tasks(
+pub(super) async fn archive_tasks(
     connection: &mut PgConnection,
     workflow_id: i64,
     ids: &[i64],
@@ -259,7 +259,7 @@ async fn archive_tasks(
     Ok(())
 }
 
-async fn archive_models(
+pub(super) async fn archive_models(
     connection: &mut PgConnection,
     workflow_id: i64,
     ids: &[i64],

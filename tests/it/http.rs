@@ -8,6 +8,7 @@ mod listener;
 mod orders;
 mod pages;
 mod reports;
+mod tasks;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};

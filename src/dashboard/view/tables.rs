@@ -10,6 +10,7 @@ use crate::dashboard::table::{Cell, Table};
 use crate::dashboard::{links, words};
 use crate::experiment::evidence::Evidence;
 use crate::experiment::figures;
+use crate::research::quotes::FORGOTTEN;
 use crate::store::analytics::{Analytics, Experiment, Insight, ModelDay};
 
 /// A bar with its words; its length is out of 1000.
@@ -53,7 +54,7 @@ pub(in crate::dashboard) struct Finding {
     change: String,
     confidence: String,
     tasks: i32,
-    examples: Vec<(String, String)>,
+    examples: Vec<(String, Option<String>)>,
     applied: bool,
     id: String,
     standing: String,
@@ -239,7 +240,9 @@ fn evidence(stored: &Value) -> Vec<(&'static str, String)> {
 
 /// An insight with the tasks that show it.
 pub(in crate::dashboard) fn finding(workflow: &str, insight: &Insight) -> Finding {
-    let task = |task: &String| (task.clone(), links::task(workflow, task, ""));
+    // A forgotten task has no page.
+    let page = |task: &String| (task != FORGOTTEN).then(|| links::task(workflow, task, ""));
+    let task = |task: &String| (task.clone(), page(task));
     Finding {
         kind: words::title(&insight.insight_type),
         model: if insight.model == "all" { "all models".to_owned() } else { insight.model.clone() },

@@ -44,6 +44,7 @@ fn routes() -> Vec<(&'static str, String, [bool; 3])> {
         // Refused by its id, so that the stream ends by itself.
         ("GET", format!("{WF}/stream"), READ),
         ("POST", format!("{WF}/automation"), OPERATE),
+        ("DELETE", format!("{WF}/tasks/86c1"), OPERATE),
         ("POST", format!("{WF}/models/{NANO}/rollback"), OPERATE),
     ];
     for operation in ["pause", "resume", "cancel", "approve", "refuse", "retry", "step"] {
