@@ -1,6 +1,7 @@
 //! The real client: one HTTP attempt, and whatever comes back made into an [`AttemptOutcome`].
 
 mod batches;
+mod models;
 
 use super::attempt::{AttemptError, AttemptErrorKind, AttemptOutcome, ClaudeApi};
 use super::batch::BatchApi;
@@ -95,6 +96,7 @@ pub struct HttpClaude {
     address: reqwest::Url,
     counting: reqwest::Url,
     batches: reqwest::Url,
+    models: reqwest::Url,
     api_key: Option<ApiKey>,
     answer_bytes_max: usize,
 }
@@ -113,6 +115,7 @@ impl HttpClaude {
         let address = below(&["v1", "messages"])?;
         let counting = below(&["v1", "messages", "count_tokens"])?;
         let batches = below(&["v1", "messages", "batches"])?;
+        let models = below(&["v1", "models"])?;
 
         // The journal has one row an attempt, so neither a redirect nor a hidden retry may make a second one.
         let http = outbound::client(&address, settings.connect_timeout, settings.timeout)
@@ -123,6 +126,7 @@ impl HttpClaude {
             address,
             counting,
             batches,
+            models,
             api_key: settings.api_key,
             answer_bytes_max: settings.answer_bytes_max,
         })

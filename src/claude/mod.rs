@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`wire`] is what is said, [`attempt`] one paid HTTP attempt and how it can end, [`client`] makes it,
 //! [`batch`] hands a request in for half the price and a day's patience, [`retry`] repeats an attempt by rule and writes down every attempt before it is made, [`answer`] reads the reply,
-//! [`mod@cost`] prices it, [`error`] says to a person what went wrong.
+//! [`mod@cost`] prices it, [`lifecycle`] says how long a model lives, [`error`] says to a person what went wrong.
 //!
 //! What must never be: an attempt without a row in the journal, a key in a log line or an error, a retry of a call that
 //! a person has to unblock.
@@ -14,6 +14,7 @@ pub mod client;
 pub mod cost;
 pub mod error;
 pub mod journal;
+pub mod lifecycle;
 pub mod retry;
 #[cfg(any(test, feature = "testing"))]
 pub mod scripted;

@@ -60,6 +60,32 @@ impl Context {
         }
     }
 
+    /// Reaches the database as it stands: nothing is migrated and no workflow is read. For looking at a database that
+    /// may not be what this program needs.
+    ///
+    /// # Errors
+    /// [`Failure`] that says why the database cannot be reached, and what to do.
+    pub async fn look(settings: &Settings) -> Result<Self, Failure> {
+        let database = Database::attach(settings, false).await?;
+        let modest = Settings { connections_max: CONNECTIONS_MAX, ..settings.clone() };
+        match database.connect(&modest, PATIENCE).await {
+            Ok(store) => Ok(Self { engine: engine(store, Registry::default()), database }),
+            Err(error) => {
+                database.stop().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Reads the workflows of a database that was only looked at, once its schema is known to fit.
+    ///
+    /// # Errors
+    /// [`Failure`] when the database cannot be read.
+    pub async fn read_workflows(&mut self) -> Result<(), Failure> {
+        self.engine.registry = Registry::attach(&self.engine.store).await?;
+        Ok(())
+    }
+
     async fn open_on(
         settings: &Settings,
         database: &Database,

@@ -1,29 +1,25 @@
 //! `mathesis doctor`.
 
+mod database;
+mod disk;
+mod models;
 mod pipeline;
 
-use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 
-use super::context::{Context, Need};
+use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::{self, Colour};
-use super::{AsJson, files, spool};
-use crate::claude::cost;
-use crate::postgres::OLDEST_MAJOR;
-use crate::runtime::{Workflow, cycle_status};
-use crate::settings::{Host, Settings};
-use crate::store::keys;
-use crate::store::schema::{self, ServerFacts};
+use super::{AsJson, spool};
+use crate::settings::Settings;
 use crate::workflow::load::load_all;
-
-/// A clock that is further off than this makes windows, leases and tests wrong.
-const CLOCK_SKEW_SECONDS_MAX: i64 = 5;
 
 /// Check everything that Mathesis needs, and say what to do about what is wrong.
 ///
-/// Changes nothing. Ends with exit code 1 when something is wrong.
+/// Looks at the workflows, the folders and their disks, the pipeline and its spool, Claude's key and models (which
+/// it asks about at the Models API, free of charge), the database with its clock and schema, the keys, each cycle,
+/// and each model's files. Changes nothing. Ends with exit code 1 when something is wrong.
 #[derive(Debug, Clone, Args)]
 pub struct Doctor {
     #[command(flatten)]
@@ -53,30 +49,36 @@ fn good(check: impl Into<String>, said: impl Into<String>) -> Finding {
     Finding { check: check.into(), health: Health::Good, said: said.into(), remedy: String::new() }
 }
 
-fn note(check: impl Into<String>, said: impl Into<String>, remedy: impl Into<String>) -> Finding {
+fn note<C: Into<String>, S: Into<String>, R: Into<String>>(
+    check: C,
+    said: S,
+    remedy: R,
+) -> Finding {
     Finding { check: check.into(), health: Health::Note, said: said.into(), remedy: remedy.into() }
 }
 
-fn bad(check: impl Into<String>, said: impl Into<String>, remedy: impl Into<String>) -> Finding {
+fn bad<C: Into<String>, S: Into<String>, R: Into<String>>(check: C, said: S, remedy: R) -> Finding {
     Finding { health: Health::Bad, ..note(check, said, remedy) }
 }
 
 /// Runs the command.
 pub async fn run(command: Doctor, settings: &Settings) -> Result<(), Failure> {
     let mut findings = of_workflows(settings);
+    findings.extend(disk::of_folders(settings));
     findings.extend(pipeline::of_settings(settings));
-    findings.extend(of_claude(settings));
+    findings.extend(models::of_claude(settings).await);
     findings.extend(of_spool(settings));
-    match Context::open(settings, Need::Existing).await {
-        Ok(context) => {
-            let found = of_database(&context, settings).await;
+    match Context::look(settings).await {
+        Ok(mut context) => {
+            findings.extend(database::of_database(&mut context, settings).await);
             context.close().await;
-            findings.extend(found);
         }
-        Err(failure) if failure.exit == Exit::NotFound => {
-            findings.push(note("database", failure.message, ""));
+        // The words of a failure say what to do.
+        Err(failure) => {
+            let (said, remedy) = parted(&failure.message);
+            let told = if failure.exit == Exit::NotFound { note } else { bad };
+            findings.push(told("database", said, remedy));
         }
-        Err(failure) => findings.push(bad("database", failure.message, "")),
     }
     let sick = findings.iter().any(|finding| finding.health == Health::Bad);
     if command.as_json.json {
@@ -85,6 +87,11 @@ pub async fn run(command: Doctor, settings: &Settings) -> Result<(), Failure> {
         output::say(&in_words(&findings))?;
     }
     if sick { Err(Failure::told()) } else { Ok(()) }
+}
+
+/// What is wrong, and the sentences that say what to do about it.
+fn parted(message: &str) -> (&str, &str) {
+    message.split_once(". ").unwrap_or((message, ""))
 }
 
 fn in_words(findings: &[Finding]) -> String {
@@ -120,7 +127,13 @@ fn of_workflows(settings: &Settings) -> Vec<Finding> {
         )];
     }
     let definitions = match load_all(folder) {
-        Err(errors) => return vec![bad("workflows", errors.to_string(), "")],
+        Err(errors) => {
+            return vec![bad(
+                "workflows",
+                errors.to_string(),
+                "Mend the lines that are named; `mathesis workflow check` looks at them again.",
+            )];
+        }
         Ok(definitions) => definitions,
     };
     if definitions.is_empty() {
@@ -132,39 +145,8 @@ fn of_workflows(settings: &Settings) -> Vec<Finding> {
     }
     definitions
         .iter()
-        .map(|definition| {
-            let check = format!("workflow {}", definition.name);
-            let unpriced: Vec<&str> =
-                [&definition.claude.analysis_model, &definition.claude.generation_model]
-                    .into_iter()
-                    .filter(|model| !cost::is_known_model(model))
-                    .map(String::as_str)
-                    .collect();
-            if unpriced.is_empty() {
-                return good(check, "valid, and its Claude models have prices");
-            }
-            note(
-                check,
-                format!(
-                    "valid; {} is not on the price list of {}, so its costs are guessed from the dearest model",
-                    unpriced.join(" and "),
-                    cost::prices_as_of()
-                ),
-                "Correct the model's name in workflow.toml if it is mistyped.",
-            )
-        })
+        .map(|definition| good(format!("workflow {}", definition.name), "valid"))
         .collect()
-}
-
-fn of_claude(settings: &Settings) -> Option<Finding> {
-    Some(match &settings.anthropic_api_key {
-        Some(_) => good("Claude", format!("a key is set, for {}", settings.anthropic_base_url)),
-        None => note(
-            "Claude",
-            "ANTHROPIC_API_KEY is not set: tasks are logged and counted, and learning waits",
-            "Set ANTHROPIC_API_KEY and start `mathesis serve` again; what waited goes on by itself.",
-        ),
-    })
 }
 
 /// A pipeline's spool, where this machine has one.
@@ -205,135 +187,13 @@ fn of_spool(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-async fn of_database(context: &Context, settings: &Settings) -> Vec<Finding> {
-    let pool = context.engine.store.pool();
-    let before = context.engine.now();
-    let mut findings = match schema::server_facts(pool).await {
-        Err(error) => {
-            return vec![bad("database", error.to_string(), "See that PostgreSQL is up.")];
-        }
-        Ok(facts) => of_server(context, &facts, before, context.engine.now()),
-    };
-    findings.push(good("schema", "up to date"));
-    findings.push(of_keys(context, settings).await);
-    for workflow in context.engine.registry.all() {
-        findings.extend(of_cycle(context, &workflow).await);
-        findings.extend(of_files(context, &workflow).await);
-        findings.extend(pipeline::of_jobs(context, &workflow).await);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_failure_are_parted_into_what_is_wrong_and_what_to_do() {
+        assert_eq!(parted("it is away. See that it runs"), ("it is away", "See that it runs"));
+        assert_eq!(parted("it is away"), ("it is away", ""));
     }
-    findings
-}
-
-fn of_server(
-    context: &Context,
-    facts: &ServerFacts,
-    before: DateTime<Utc>,
-    after: DateTime<Utc>,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let major = facts.version_number / 10_000;
-    let said = format!("PostgreSQL {}, {}, {}", facts.version, facts.encoding, context.database());
-    findings.push(if u32::try_from(major).unwrap_or(0) < OLDEST_MAJOR {
-        bad("database", said, format!("Mathesis needs PostgreSQL {OLDEST_MAJOR} or later."))
-    } else if facts.encoding != "UTF8" {
-        bad("database", said, "Create the database with ENCODING 'UTF8'.")
-    } else if facts.read_only {
-        bad(
-            "database",
-            format!("{said}, a standby that takes no writes"),
-            "Let DATABASE_URL name the primary.",
-        )
-    } else {
-        good("database", said)
-    });
-    // Within the moment that the question took nobody can tell.
-    let skew = if facts.now < before {
-        facts.now - before
-    } else if facts.now > after {
-        facts.now - after
-    } else {
-        chrono::TimeDelta::zero()
-    };
-    findings.push(if skew.num_seconds().abs() > CLOCK_SKEW_SECONDS_MAX {
-        bad(
-            "clock",
-            format!(
-                "this machine's clock and the database's are {} s apart",
-                skew.num_seconds().abs()
-            ),
-            "Let both be set by NTP.",
-        )
-    } else {
-        good("clock", "in step with the database's")
-    });
-    findings
-}
-
-async fn of_keys(context: &Context, settings: &Settings) -> Finding {
-    let exists = match keys::any_key_exists(context.engine.store.pool()).await {
-        Ok(exists) => exists || settings.bootstrap_key.is_some(),
-        Err(error) => return bad("keys", error.to_string(), ""),
-    };
-    let beyond = match settings.host {
-        Host::Given(address) => !address.is_loopback(),
-        Host::Platform | Host::Loopback => false,
-    };
-    if exists {
-        good("keys", "there is one, so callers are asked for it")
-    } else if beyond {
-        bad(
-            "keys",
-            "there is none, and MATHESIS_HOST is not loopback: the server will refuse to start",
-            "Set MATHESIS_BOOTSTRAP_KEY, or make a key with `mathesis key create NAME --role operate`.",
-        )
-    } else {
-        note(
-            "keys",
-            "there is none, so the server listens on loopback only, open to whoever uses this machine",
-            "To let others in: `mathesis key create NAME --role operate`.",
-        )
-    }
-}
-
-async fn of_cycle(context: &Context, workflow: &Workflow) -> Vec<Finding> {
-    let check = format!("cycle of {}", workflow.name());
-    match cycle_status(&context.engine, workflow, None).await {
-        Err(error) => vec![bad(check, error.to_string(), "")],
-        Ok(None) => {
-            vec![bad(check, "no cycle is open", "Start `mathesis serve`, which opens one.")]
-        }
-        Ok(Some(status)) if status.holds.is_empty() => vec![good(check, status.sentence)],
-        Ok(Some(status)) => status
-            .holds
-            .iter()
-            .map(|hold| {
-                let said =
-                    format!("cycle {} is held ({}): {}", status.cycle, hold.code, hold.reason);
-                // What a person wanted is no fault; what failed is.
-                match hold.kind.as_str() {
-                    "effect_failed" | "config_conflict" => bad(&check, said, &hold.remedy),
-                    _ => note(&check, said, &hold.remedy),
-                }
-            })
-            .collect(),
-    }
-}
-
-async fn of_files(context: &Context, workflow: &Workflow) -> Vec<Finding> {
-    let standings = match files::standings(context, workflow).await {
-        Ok(standings) => standings,
-        Err(failure) => return vec![bad("files", failure.message, "")],
-    };
-    standings
-        .into_iter()
-        .map(|standing| {
-            let check = format!("files of {}", standing.model);
-            let said = format!("{} ({})", standing.said, standing.folder.display());
-            match (standing.needs_a_person, standing.standing) {
-                (true, _) => bad(check, said, ""),
-                (false, "in_step" | "unmarked") => good(check, said),
-                (false, _) => note(check, said, ""),
-            }
-        })
-        .collect()
 }

@@ -1,5 +1,5 @@
 //! A stand-in for the Claude API: a real HTTP server on 127.0.0.1 that answers `POST /v1/messages`, counts the
-//! tokens of a request, and takes batches.
+//! tokens of a request, takes batches, and tells of models.
 //!
 //! It checks what the API checks (see `rules`), answers what its [`Responder`] says, and reports a plausible usage (see
 //! `meter`). Its rate limit headers are constants. What goes wrong is said by the responder's [`Reply`], or by a
@@ -7,6 +7,7 @@
 
 mod batches;
 mod meter;
+mod models;
 mod rules;
 
 use std::io;
@@ -201,6 +202,14 @@ impl Answers for Api {
                 return Ok(
                     answered.unwrap_or_else(|refusal| error_response(request, &refusal, None, &[]))
                 );
+            }
+            if let Some(id) = request.path().strip_prefix(models::PATH) {
+                let answered = rules::check_head(&request.head, &self.api_key)
+                    .and_then(|()| models::model(id, self.clock.now()));
+                return Ok(match answered {
+                    Ok(model) => listener::json(200, model.to_string()),
+                    Err(refusal) => error_response(request, &refusal, None, &[]),
+                });
             }
             let counting = request.head.uri.path() == rules::COUNT_PATH;
             // Counting is free, so it is no call.

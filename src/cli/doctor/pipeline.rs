@@ -27,7 +27,11 @@ pub(super) fn of_settings(settings: &Settings) -> Vec<Finding> {
         let check = format!("pipeline of {name}");
         match load(&settings.workflows.join(name), workflow) {
             Ok(None) => {}
-            Err(errors) => findings.push(bad(check, errors.to_string(), "")),
+            Err(errors) => findings.push(bad(
+                check,
+                errors.to_string(),
+                format!("Mend the lines of {FILE} that are named, and look again."),
+            )),
             Ok(Some(definition)) if definition.keys.clickup.lists.is_empty() => findings.push(note(
                 check,
                 format!("{FILE} is valid and names no list, so a task whose webhook never comes is not found"),
@@ -59,7 +63,13 @@ pub(super) async fn of_jobs(context: &Context, workflow: &Workflow) -> Vec<Findi
     let pool = context.engine.store.pool();
     let jobs = match overview::jobs(pool, workflow.workflow_id, since, JOBS_MAX).await {
         Ok(jobs) => jobs,
-        Err(error) => return vec![bad(check, error.to_string(), "")],
+        Err(error) => {
+            return vec![bad(
+                check,
+                error.to_string(),
+                "See that PostgreSQL is up, then look again.",
+            )];
+        }
     };
     let mut waiting: BTreeMap<&str, Vec<&JobRow>> = BTreeMap::new();
     for job in &jobs {

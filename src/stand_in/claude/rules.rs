@@ -30,11 +30,14 @@ pub(super) const COUNT_PATH: &str = "/v1/messages/count_tokens";
 /// The path, the key and the version, in the order in which the API looks at them.
 pub(super) fn check_head(head: &Parts, api_key: &str) -> Result<(), Refusal> {
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let of_batches = head.uri.path().starts_with(super::batches::PATH);
-    if !of_batches && !["/v1/messages", COUNT_PATH].contains(&head.uri.path()) {
+    let path = head.uri.path();
+    let of_batches = path.starts_with(super::batches::PATH);
+    let of_models = path.starts_with(super::models::PATH);
+    if !of_batches && !of_models && !["/v1/messages", COUNT_PATH].contains(&path) {
         return Err(Refusal::new(404, "not_found_error", "Not Found"));
     }
-    if !of_batches && head.method != Method::POST {
+    let wanted = if of_models { Method::GET } else { Method::POST };
+    if !of_batches && head.method != wanted {
         return Err(Refusal::new(405, "invalid_request_error", "Method Not Allowed"));
     }
     let bearer = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
