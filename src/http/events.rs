@@ -33,6 +33,7 @@ pub async fn post(
     let events = parse(content_type, bytes).await?;
     let single = !in_list && events.len() == 1;
     let report = app.logger.log_parsed(workflow.name(), events).await?;
+    app.requests.count_events(report.accepted, report.duplicate, report.rejected.len());
     match report.rejected.first() {
         Some(rejection) if single => Err(Problem::of_single_event(rejection)),
         _ => Ok(Json(report)),

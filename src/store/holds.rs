@@ -28,7 +28,8 @@ pub enum HoldKind {
 }
 
 impl HoldKind {
-    const ALL: [Self; 6] = [
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
         Self::Operator,
         Self::EffectFailed,
         Self::Approval,

@@ -30,6 +30,7 @@ mod import;
 pub mod insights;
 pub mod keys;
 pub mod leases;
+pub mod metrics;
 pub mod pipeline;
 pub mod probations;
 pub mod rehearsal;
