@@ -54,6 +54,7 @@ pub async fn put(
 ) -> Result<Response, Problem> {
     let workflow = app.workflow(&workflow)?;
     check_model(&workflow, &model)?;
+    tracing::Span::current().record("task.id", &task);
     let assignment = app.assigner.assign(&workflow, &task, &wish.run, &model).await?;
     answer(&app, &workflow, &model, &assignment, wish.content).await
 }
@@ -69,6 +70,7 @@ pub async fn get(
 ) -> Result<Response, Problem> {
     let workflow = app.workflow(&workflow)?;
     check_model(&workflow, &model)?;
+    tracing::Span::current().record("task.id", &task);
     let assignment = app.assigner.look_up(&workflow, &task, &wish.run, &model).await?;
     answer(&app, &workflow, &model, &assignment, wish.content).await
 }

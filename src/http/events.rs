@@ -32,6 +32,9 @@ pub async fn post(
     let in_list = bytes.trim_ascii_start().starts_with(b"[") || is_lines(&content_type);
     let events = parse(content_type, bytes).await?;
     let single = !in_list && events.len() == 1;
+    if let [Ok(event)] = events.as_slice() {
+        tracing::Span::current().record("task.id", &event.task_id);
+    }
     let report = app.logger.log_parsed(workflow.name(), events).await?;
     app.requests.count_events(report.accepted, report.duplicate, report.rejected.len());
     match report.rejected.first() {

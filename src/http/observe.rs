@@ -1,4 +1,5 @@
-//! One span and one count a request; never a body, a key, or a path with what a caller put into it.
+//! One span and one count a request; never a body, a key, or a path with what a caller put into it. Of the path, what
+//! names a workflow that is known, and a task by its id, stand in fields of their own.
 
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
         "request",
         http.method = method,
         http.route = route,
+        workflow.name = tracing::field::Empty,
+        task.id = tracing::field::Empty,
         http.status = tracing::field::Empty,
         http.duration_ms = tracing::field::Empty,
     );

@@ -56,6 +56,7 @@ impl App {
     /// `invalid_name` for what no workflow can be named, `unknown_workflow` with the names there are.
     pub(super) fn workflow(&self, name: &str) -> Result<Workflow, Problem> {
         if let Some(workflow) = self.engine.registry.find(name) {
+            tracing::Span::current().record("workflow.name", workflow.name());
             return Ok(workflow);
         }
         WorkflowName::new(name)?;

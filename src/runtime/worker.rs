@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::advance::{AdvanceError, Advanced, Submission, advance};
 use super::claims::{Claimed, KnownClaim};
 use super::engine::Engine;
 use super::project;
+use super::registry::Workflow;
 use crate::cycle::StateName;
 use crate::effects::{self as performing, EffectFailure, Performed};
 use crate::store::effects::{self, ClaimedEffect};
@@ -173,7 +175,22 @@ impl Worker {
         }
     }
 
+    /// Performs an effect in a span that says what it is, so that every line written on its behalf carries that.
     async fn perform(&self, claim: ClaimedEffect) -> Result<Worked, StoreError> {
+        let workflow = self.engine.registry.by_id(claim.workflow_id);
+        let span = tracing::info_span!(
+            "effect",
+            workflow.name = workflow.as_ref().map(Workflow::name),
+            cycle.number = claim.cycle,
+            cycle.seq = claim.seq,
+            effect.id = claim.effect_id,
+            effect.kind = claim.effect.kind().as_str(),
+            effect.attempt = claim.attempts.saturating_add(1),
+        );
+        self.perform_here(claim).instrument(span).await
+    }
+
+    async fn perform_here(&self, claim: ClaimedEffect) -> Result<Worked, StoreError> {
         if self.kills_its_workers(&claim).await {
             let words = format!(
                 "it was begun {} times, and each time its worker died before it ended",

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod pull;
+mod secrets;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
