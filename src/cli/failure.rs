@@ -151,9 +151,9 @@ impl From<OperationError> for Failure {
     fn from(error: OperationError) -> Self {
         match error {
             OperationError::Advance(AdvanceError::Store(error)) => error.into(),
-            OperationError::NoSuchModel(_) | OperationError::NoSuchVersion { .. } => {
-                Self::not_found(error)
-            }
+            OperationError::NoSuchModel(_)
+            | OperationError::NoSuchVersion { .. }
+            | OperationError::NoSuchConflict(_) => Self::not_found(error),
             OperationError::Advance(AdvanceError::NoOpenCycle { .. }) => Self::not_found(
                 "there is no such cycle; `mathesis cycle list` shows them. Nothing was changed",
             ),

@@ -1,5 +1,6 @@
-//! `mathesis files status|pull`.
+//! `mathesis files status|conflict|pull`.
 
+mod conflict;
 mod pull;
 mod service;
 
@@ -29,6 +30,9 @@ pub enum FilesCommand {
         #[command(flatten)]
         as_json: AsJson,
     },
+    /// See what a person edited in the config files, and decide what becomes of it
+    #[command(subcommand)]
+    Conflict(conflict::ConflictCommand),
     /// Bring a config folder in step with the active versions of a service elsewhere
     ///
     /// For a pipeline that reads files on a machine of its own; the folder that a server keeps by itself
@@ -60,6 +64,7 @@ pub async fn run(command: FilesCommand, settings: &Settings) -> Result<(), Failu
         FilesCommand::Status { of, as_json } => {
             with_context!(settings, Need::Existing, |context| status(of, as_json, &context))
         }
+        FilesCommand::Conflict(command) => conflict::run(command, settings).await,
         FilesCommand::Pull(pull) => pull::run(pull, settings).await,
     }
 }
@@ -153,7 +158,7 @@ fn in_words(standing: &Standing) -> (&'static str, String, bool) {
         Standing::HandEdited(files) => (
             "hand_edited",
             format!(
-                "{} edited by hand, and left so; put it back, or take the edit over as a version",
+                "{} edited by hand, and left so; see `mathesis files conflict list`",
                 names(files)
             ),
             true,

@@ -17,7 +17,7 @@ pub fn workflow(workflow: &str) -> String {
     format!("/analytics/{}", encoded(workflow))
 }
 
-/// One of a workflow's pages: `cycles`, `tasks`, `insights`, `verdicts`, `changes`.
+/// One of a workflow's pages: `cycles`, `tasks`, `insights`, `verdicts`, `changes`, `conflicts`.
 #[must_use]
 pub fn section(workflow: &str, section: &str) -> String {
     format!("/analytics/{}/{section}", encoded(workflow))
@@ -39,6 +39,12 @@ pub fn model(workflow: &str, model: &str) -> String {
 #[must_use]
 pub fn version(workflow: &str, model: &str, version: i32) -> String {
     format!("{}/versions/{version}", self::model(workflow, model))
+}
+
+/// A conflict's page, with its ways out.
+#[must_use]
+pub fn conflict(workflow: &str, conflict: i64) -> String {
+    format!("{}/{conflict}", section(workflow, "conflicts"))
 }
 
 /// The page of one run of a task.

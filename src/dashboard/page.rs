@@ -25,6 +25,7 @@ const TEMPLATES: &[(&str, &str)] = templates![
     "charts.html",
     "problem.html",
     "list.html",
+    "conflict.html",
     "cycle.html",
     "insights.html",
     "verdicts.html",

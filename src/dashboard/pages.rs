@@ -1,6 +1,7 @@
 //! The pages beside the first one, one file each.
 
 pub mod changes;
+pub mod conflicts;
 pub mod cycle;
 pub mod cycles;
 pub mod insights;

@@ -77,6 +77,8 @@ pub(super) struct Hold {
     pub remedy: String,
     pub since: String,
     pub by: String,
+    /// Where what caused it is looked at and decided, if that has a page.
+    pub page: Option<String>,
     pub releases: Vec<Release>,
 }
 
@@ -218,9 +220,15 @@ fn holds(workflow: &str, it: &Analytics) -> Vec<Hold> {
             remedy: hold.remedy.clone(),
             since: words::moment(hold.placed_at, it.time_zone),
             by: hold.placed_by.clone(),
+            page: decided_on(workflow, &hold.kind),
             releases: releases(workflow, number, &hold.kind),
         })
         .collect()
+}
+
+/// The page on which a hold of that kind is decided.
+pub(super) fn decided_on(workflow: &str, kind: &str) -> Option<String> {
+    (kind == "config_conflict").then(|| links::section(workflow, "conflicts"))
 }
 
 /// The buttons that lift a hold of that kind.

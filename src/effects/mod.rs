@@ -140,7 +140,7 @@ pub(crate) fn files_failure(model: &str, error: &FilesError) -> EffectFailure {
             ..EffectFailure::for_good(
                 "config_conflict",
                 words,
-                "compare the file with `mathesis version show`; put the file back as it was (or move the edit elsewhere), then `mathesis cycle retry`",
+                "look at it with `mathesis files conflict list`, then keep the edit or take the active version; or put the file back as it was and `mathesis cycle retry`",
             )
         },
         _ => EffectFailure::for_now(

@@ -4,10 +4,12 @@
 
 mod acts;
 mod answer;
+mod conflicts;
 mod pages;
 
 pub use acts::{automation, on_cycle, rollback};
 pub use answer::{no_store, policy};
+pub use conflicts::{conflict, conflicts, settle};
 pub use pages::{changes, cycle, cycles, insights, model, report, task, tasks, verdicts, version};
 
 use answer::{As, answer, viewer};

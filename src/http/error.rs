@@ -126,6 +126,16 @@ impl Problem {
         )
     }
 
+    /// 404: no such conflict.
+    #[must_use]
+    pub fn unknown_conflict(number: i64) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown_conflict",
+            format!("there is no conflict {number}; GET …/conflicts lists those there are"),
+        )
+    }
+
     /// 422: a name, number or id in the path cannot be one.
     #[must_use]
     pub fn invalid_name(detail: impl Into<String>) -> Self {
@@ -308,6 +318,12 @@ impl From<OperationError> for Problem {
             OperationError::NoSuchVersion { model, version } => {
                 Self::unknown_version(&model, version)
             }
+            OperationError::NoSuchConflict(number) => Self::unknown_conflict(number),
+            OperationError::ConflictChanged { now, .. } => {
+                conflict("conflict_changed").with("edit_hash", now)
+            }
+            OperationError::ConflictBegun { .. } => conflict("conflict_begun"),
+            OperationError::ModelChanging { .. } => conflict("model_changing"),
         }
     }
 }

@@ -9,6 +9,7 @@ mod audit;
 mod auth;
 mod blame;
 mod body;
+mod conflicts;
 mod costs;
 mod cycles;
 mod dashboard;

@@ -16,8 +16,8 @@ use super::auth::{Need, gate};
 use super::error::Problem;
 use super::operations::{self, CYCLE_OPERATIONS};
 use super::{
-    App, assignments, audit, blame, costs, cycles, dashboard, events, health, history, login,
-    metrics, models, observe, overall, stream, tasks, versions,
+    App, assignments, audit, blame, conflicts, costs, cycles, dashboard, events, health, history,
+    login, metrics, models, observe, overall, stream, tasks, versions,
 };
 use crate::runtime::Operation;
 
@@ -89,6 +89,8 @@ fn reading() -> Router<App> {
         .route("/v1/workflows/{workflow}/cycles/{number}/transitions", get(cycles::transitions))
         .route("/v1/workflows/{workflow}/cycles/{number}/effects", get(cycles::effects))
         .route("/v1/workflows/{workflow}/cycles/{number}/calls", get(cycles::calls))
+        .route("/v1/workflows/{workflow}/conflicts", get(conflicts::list))
+        .route("/v1/workflows/{workflow}/conflicts/{number}", get(conflicts::one))
         .route("/v1/workflows/{workflow}/costs", get(costs::costs))
         .route("/v1/workflows/{workflow}/insights", get(history::insights))
         .route("/v1/workflows/{workflow}/changes", get(history::changes))
@@ -104,6 +106,8 @@ fn reading() -> Router<App> {
         .route("/analytics/{workflow}/verdicts", get(dashboard::verdicts))
         .route("/analytics/{workflow}/insights", get(dashboard::insights))
         .route("/analytics/{workflow}/changes", get(dashboard::changes))
+        .route("/analytics/{workflow}/conflicts", get(dashboard::conflicts))
+        .route("/analytics/{workflow}/conflicts/{number}", get(dashboard::conflict))
         .route("/analytics/{workflow}/tasks", get(dashboard::tasks))
         .route("/analytics/{workflow}/tasks/{task}", get(dashboard::task))
         .route("/analytics/{workflow}/models/{model}", get(dashboard::model))
@@ -117,6 +121,12 @@ fn operating() -> Router<App> {
         .route("/v1/workflows/{workflow}/models/{model}/rollback", post(operations::rollback))
         .route("/v1/workflows/{workflow}/automation", post(operations::automation))
         .route("/v1/workflows/{workflow}/tasks/{task}", delete(tasks::forget))
+        .route("/v1/workflows/{workflow}/conflicts/{number}/keep-mine", post(conflicts::keep_mine))
+        .route(
+            "/v1/workflows/{workflow}/conflicts/{number}/take-theirs",
+            post(conflicts::take_theirs),
+        )
+        .route("/v1/workflows/{workflow}/conflicts/{number}/cancel", post(conflicts::cancel))
         .route("/v1/automation", post(overall::move_switch))
         .route("/v1/cycles/pause", overall::on_all(Operation::Pause))
         .route("/v1/cycles/resume", overall::on_all(Operation::Resume));
@@ -131,7 +141,8 @@ fn operating() -> Router<App> {
 fn acting() -> Router<App> {
     let mut routes = Router::new()
         .route("/analytics/{workflow}/automation", post(dashboard::automation))
-        .route("/analytics/{workflow}/models/{model}/rollback", post(dashboard::rollback));
+        .route("/analytics/{workflow}/models/{model}/rollback", post(dashboard::rollback))
+        .route("/analytics/{workflow}/conflicts/{number}/settle", post(dashboard::settle));
     for (name, operation) in CYCLE_OPERATIONS {
         let path = format!("/analytics/{{workflow}}/cycles/{{number}}/{name}");
         routes = routes.route(&path, dashboard::on_cycle(operation));

@@ -48,7 +48,7 @@ pub enum FilesError {
     },
     /// A person changed a file since it was last written. It is never overwritten.
     #[error(
-        "{} was edited by hand since it was last written, and is left alone. {data} Take the edit over as a version of its own, or put the file back as it was, and retry", path.display()
+        "{} was edited by hand since it was last written, and is left alone. {data} `mathesis files conflict list` shows the edit and the ways out", path.display()
     )]
     HandEdited {
         /// The file.

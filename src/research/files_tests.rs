@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use stage::*;
 
+mod settling;
 mod stage;
 
 #[test]
@@ -238,7 +239,7 @@ fn errors_say_what_became_of_the_data() {
     assert_eq!(half.code(), "read_only");
     insta::assert_snapshot!(said(&half), @"cannot replace config/wan-2.5-edit/research.md: permission denied. activation.txt already holds the new version. The files from before are in config/wan-2.5-edit/backup_20261122_100000. Let this process write there, then retry.");
     fs::write(stage.path("research.md"), "mine").unwrap();
-    insta::assert_snapshot!(said(&stage.write(&to_version_2()).unwrap_err()), @"config/wan-2.5-edit/research.md was edited by hand since it was last written, and is left alone. activation.txt already holds the new version. The files from before are in config/wan-2.5-edit/backup_20261122_100000. Take the edit over as a version of its own, or put the file back as it was, and retry");
+    insta::assert_snapshot!(said(&stage.write(&to_version_2()).unwrap_err()), @"config/wan-2.5-edit/research.md was edited by hand since it was last written, and is left alone. activation.txt already holds the new version. The files from before are in config/wan-2.5-edit/backup_20261122_100000. `mathesis files conflict list` shows the edit and the ways out");
 }
 
 #[test]

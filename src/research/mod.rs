@@ -12,12 +12,14 @@ pub mod edits;
 pub mod hash;
 pub mod overfit;
 pub mod quotes;
+pub mod three_way;
 
 pub mod backup;
 pub mod errors;
 pub mod files;
 pub mod marker;
 pub mod reconcile;
+pub mod settle;
 pub mod write;
 
 mod atomic;
@@ -39,4 +41,6 @@ pub use hash::{Texts, content_hash, file_hash};
 pub use marker::{ConfigFile, FileHashes, Marker};
 pub use overfit::check_copies;
 pub use reconcile::{Expected, Standing, adopt, standing, write_missing};
+pub use settle::{Settlement, edit_hash, settle};
+pub use three_way::{ThreeWay, three_way};
 pub use write::{Change, Written, hashes_of, write_version};

@@ -32,6 +32,8 @@ pub(super) struct Job<'a> {
     pub(super) also_ours: &'a [FileHashes],
     /// Whether missing files are worth a backup too.
     pub(super) backup_always: bool,
+    /// Whether files that stay as they are, under a new marker, are worth one.
+    pub(super) backup_in_place: bool,
 }
 
 /// What came of a job.
@@ -105,7 +107,9 @@ fn perform_telling(
 
     let begun = open.clone().find(|(_, manifest)| covers(manifest, &found));
     let in_place = found.iter().all(Found::is_in_place);
-    if in_place && says_the_same(marker.as_ref(), job.marker_after.as_ref()) {
+    // A settlement may end under a marker that says the same as before; its own backup tells that it ran.
+    let settling = job.backup_in_place && begun.is_some();
+    if in_place && !settling && says_the_same(marker.as_ref(), job.marker_after.as_ref()) {
         let finished = own
             .last()
             .filter(|_| marker.as_ref().is_some_and(|marker| marker.change_id == job.change_id));
@@ -119,7 +123,8 @@ fn perform_telling(
     if let Some((path, manifest)) = begun {
         backup::verify(path, manifest)?;
         done.backup = Some(path.clone());
-    } else if !in_place && (job.backup_always || overwrites || marker_moves) {
+    } else if job.backup_in_place || !in_place && (job.backup_always || overwrites || marker_moves)
+    {
         done.backup = Some(back_up(paths, job, steps, marker.clone(), target, &found)?);
     }
     for found in found.iter().filter(|found| !found.is_in_place()) {
@@ -336,6 +341,7 @@ pub(super) fn restore(
         unmarked: &manifest.before,
         also_ours: &[manifest.before.clone(), manifest.becomes.clone()],
         backup_always: true,
+        backup_in_place: false,
     };
     perform(paths, lock, &job, &mut Undisturbed).map(|_| ())
 }

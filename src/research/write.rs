@@ -125,6 +125,7 @@ fn run(
         unmarked,
         also_ours: &[],
         backup_always,
+        backup_in_place: false,
     };
     let outcome = perform(&paths, &lock, &job, steps)?;
     Ok(Written { backup_path: outcome.backup, replaced: outcome.replaced })
@@ -147,7 +148,7 @@ pub(super) fn tidied(
 }
 
 /// What could not be read back must not be written.
-fn check_texts(paths: &Paths, texts: &Texts) -> Result<(), FilesError> {
+pub(super) fn check_texts(paths: &Paths, texts: &Texts) -> Result<(), FilesError> {
     for (file, text) in
         [(ConfigFile::Activation, &texts.activation), (ConfigFile::Research, &texts.research)]
     {

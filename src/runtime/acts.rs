@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 
+use super::conflicts::Settled;
 use super::project::Turn;
 use crate::cycle::StateName;
 use crate::store::StoreError;
@@ -15,6 +16,8 @@ pub(super) struct Act<'a> {
     pub subject: &'a str,
     /// What came of it in one sentence, by the state that it led to.
     pub said: &'a (dyn Fn(StateName) -> String + Send + Sync),
+    /// The conflict that ends with it, if it keeps a hand edit.
+    pub settles: Option<&'a Settled<'a>>,
 }
 
 impl Act<'_> {
@@ -36,6 +39,10 @@ impl Act<'_> {
             result: Outcome::Done,
             said: &said,
         };
-        audit::record(tx, turn.workflow_id, &entry, turn.now).await
+        audit::record(tx, turn.workflow_id, &entry, turn.now).await?;
+        match self.settles {
+            Some(settled) => settled.record(tx, turn.workflow_id, turn.now).await,
+            None => Ok(()),
+        }
     }
 }

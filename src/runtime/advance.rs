@@ -410,6 +410,7 @@ async fn candidates_event(
             without.push(NoCandidate { model: model.clone(), reason, detail: String::new() });
             continue;
         }
+        let version = &project::renumbered(tx, before.workflow_id, version, &active).await?;
         versions::insert(tx, before.workflow_id, version, now).await?;
         let experiment = NewExperiment {
             model_name: model.clone(),

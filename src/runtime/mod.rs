@@ -11,6 +11,8 @@ mod assigner;
 mod batches;
 pub mod blame;
 mod claims;
+mod conflict_shown;
+mod conflicts;
 mod engine;
 mod forgetting;
 mod harm;
@@ -37,6 +39,7 @@ pub use advance::{
 pub use assigner::{AssignError, Assignment, ModelStanding, VersionAssigner};
 pub use batches::settle_abandoned_batches;
 pub use claims::{Claimed, Claims, KnownClaim};
+pub use conflict_shown::{ConflictShown, DocumentShown, conflict_shown};
 pub use engine::{DrawSeed, Engine, EngineSettings};
 pub use forgetting::{ForgetError, ForgottenTask, forget_task};
 pub use harm::check as check_harm;

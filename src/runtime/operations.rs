@@ -1,5 +1,6 @@
 //! What operators may do to a cycle, each with who and why, and each on record in the audit trail.
 
+mod conflict;
 mod turn;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use super::engine::Engine;
 use crate::cycle::StateName;
 use crate::store::StoreError;
 use crate::store::audit::Actor;
+use crate::store::conflicts::Way;
 use turn::Turn;
 
 /// What an operator asks for.
@@ -49,6 +51,20 @@ pub enum Operation {
     Automation {
         /// False is silent logging: no Claude call, no deal, no change of files starts.
         enabled: bool,
+    },
+    /// Order a way out of a conflict; whoever has the files on its disk carries it out.
+    SettleConflict {
+        /// The conflict.
+        conflict: i64,
+        /// The way out.
+        way: Way,
+        /// The `edit_hash` that was shown: files that were edited again since are not touched.
+        seen: String,
+    },
+    /// Leave a conflict standing, and withdraw what was ordered and is not begun.
+    LeaveConflict {
+        /// The conflict.
+        conflict: i64,
     },
 }
 
@@ -93,6 +109,37 @@ pub enum OperationError {
         model: String,
         /// The version that was asked for.
         version: i32,
+    },
+    /// The conflict does not exist.
+    #[error("there is no conflict {0}; `mathesis files conflict list` shows those there are")]
+    NoSuchConflict(i64),
+    /// The files are not those that were shown.
+    #[error(
+        "the files of conflict {conflict} were edited again since they were shown; look at them once more: they are {now} now"
+    )]
+    ConflictChanged {
+        /// The conflict.
+        conflict: i64,
+        /// What names the files now.
+        now: String,
+    },
+    /// A way out is being carried out.
+    #[error(
+        "conflict {conflict} is being settled already, as {by} ordered; `mathesis files conflict show {conflict}` says how it ends"
+    )]
+    ConflictBegun {
+        /// The conflict.
+        conflict: i64,
+        /// Who ordered that.
+        by: String,
+    },
+    /// A change of the model is under way, which the edited texts cannot get in the middle of.
+    #[error(
+        "a change of {model} is under way, so the edit cannot become its version now; take-theirs lets that change go on and keeps the edit as a version, to which `mathesis version rollback` goes afterwards"
+    )]
+    ModelChanging {
+        /// The model.
+        model: String,
     },
 }
 
@@ -151,6 +198,10 @@ impl Operation {
             Self::Step => turn.step().await,
             Self::Rollback { model, to } => turn.rollback(model, *to).await,
             Self::Automation { enabled } => turn.automation(*enabled).await,
+            Self::SettleConflict { conflict, way, seen } => {
+                turn.settle_conflict(*conflict, *way, seen).await
+            }
+            Self::LeaveConflict { conflict } => turn.leave_conflict(*conflict).await,
         }
     }
 
@@ -168,6 +219,9 @@ impl Operation {
             Self::Rollback { .. } => "rollback",
             Self::Automation { enabled: true } => "automation_on",
             Self::Automation { enabled: false } => "automation_off",
+            Self::SettleConflict { way: Way::KeepMine, .. } => "conflict_keep_mine",
+            Self::SettleConflict { way: Way::TakeTheirs, .. } => "conflict_take_theirs",
+            Self::LeaveConflict { .. } => "conflict_cancel",
         }
     }
 
@@ -176,6 +230,9 @@ impl Operation {
         match self {
             Self::Approve { models } | Self::Refuse { models } => models.join(", "),
             Self::Rollback { model, to } => format!("{model} version {to}"),
+            Self::SettleConflict { conflict, .. } | Self::LeaveConflict { conflict } => {
+                format!("conflict {conflict}")
+            }
             _ => String::new(),
         }
     }

@@ -11,11 +11,13 @@ use crate::experiment::deck::{self, Slot};
 use crate::experiment::evidence::Evidence;
 use crate::experiment::gate::{Decision, Look, Reason, Status};
 use crate::experiment::{Guard, Phase};
+use crate::research;
 use crate::store::changes::{self, ChangeKind, Intent};
 use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::experiments::{self, ExperimentRow, VerdictRow};
 use crate::store::holds::{self, HoldKind, Lift, NewHold};
-use crate::store::{StoreError, effects, insights, probations, versions};
+use crate::store::versions::{self, NewVersion, Version};
+use crate::store::{StoreError, effects, insights, probations};
 
 /// One transition, as the projections see it.
 pub(super) struct Turn<'t> {
@@ -200,6 +202,24 @@ async fn note_test(
 
 pub(super) fn narrow(number: u64) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// The candidate under the next number: a hand edit may have been kept as a version while it was made.
+pub(super) async fn renumbered(
+    tx: &mut PgConnection,
+    workflow_id: i64,
+    candidate: &NewVersion,
+    parent: &Version,
+) -> Result<NewVersion, StoreError> {
+    let number = versions::greatest(tx, workflow_id, &candidate.model_name).await? + 1;
+    if number <= candidate.version {
+        return Ok(candidate.clone());
+    }
+    Ok(NewVersion {
+        version: number,
+        diff: research::version_diff(&parent.texts(), &candidate.texts, parent.version, number),
+        ..candidate.clone()
+    })
 }
 
 /// Carries out the effects that belong into the transaction, and writes down the intents of those

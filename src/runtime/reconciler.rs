@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::conflicts as conflict_orders;
 use super::engine::Engine;
 use super::registry::Workflow;
 use crate::research::{
-    self, Change, ConfigFile, Expected, FileHashes, FilesError, Standing, Written,
+    self, Change, ConfigFile, Expected, FileHashes, FilesError, FolderState, Standing, Written,
 };
 use crate::store::StoreError;
 use crate::store::changes::{self, ChangeKind, Intent};
+use crate::store::conflicts::{self, Conflict};
 use crate::store::holds::{self, HoldKind, Lift, NewHold};
 use crate::store::versions::{self, Version};
 
@@ -41,9 +43,17 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
 /// [`StoreError`] when the database fails. Trouble with files becomes a hold or a warning.
 pub async fn reconcile(engine: &Engine, workflow: &Workflow) -> Result<(), StoreError> {
     let folder = engine.config_folder(&workflow.definition.config_folder);
-    let changing = changes::models_changing(engine.store.pool(), workflow.workflow_id).await?;
+    let (pool, id) = (engine.store.pool(), workflow.workflow_id);
+    let standing = conflicts::standing_on(pool, id, &engine.settings.host).await?;
+    let changing = changes::models_changing(pool, id).await?;
     for model in workflow.models() {
+        let known = standing.iter().find(|known| is_here(known, &folder, model));
+        if let Some(ordered) = known.filter(|known| known.status != "open") {
+            conflict_orders::carry_out(engine, workflow, &folder, ordered).await?;
+            continue;
+        }
         if changing.iter().any(|name| name == model) {
+            look_while_changing(engine, id, (&folder, model), known).await?;
             continue;
         }
         let mut conn = engine.store.pool().acquire().await?;
@@ -51,11 +61,65 @@ pub async fn reconcile(engine: &Engine, workflow: &Workflow) -> Result<(), Store
         drop(conn);
         let Some(active) = active else { continue };
         match reconcile_model(engine, workflow, &folder, active).await? {
-            Ok(()) => lift_conflict(engine, workflow.workflow_id, model).await?,
-            Err(error) => report(engine, workflow.workflow_id, model, &error).await?,
+            Ok(()) => {
+                put_back(engine, id, known).await?;
+                lift_conflict(engine, id, model).await?;
+            }
+            Err(error) => report(engine, id, model, &error).await?,
         }
     }
     Ok(())
+}
+
+fn is_here(conflict: &Conflict, folder: &Path, model: &str) -> bool {
+    conflict.model_name == model && conflict.folder == conflict_orders::place(folder, model)
+}
+
+/// While a change of the model is under way its files are the change's, and only an edit is told: the change
+/// stops at it and waits for a person.
+async fn look_while_changing(
+    engine: &Engine,
+    workflow_id: i64,
+    (folder, model): (&Path, &str),
+    known: Option<&Conflict>,
+) -> Result<(), StoreError> {
+    let mut conn = engine.store.pool().acquire().await?;
+    let active = versions::active(&mut conn, workflow_id, model).await?;
+    drop(conn);
+    let Some(active) = active else { return Ok(()) };
+    let (root, name) = (folder.to_owned(), model.to_owned());
+    // What cannot be read is told by the change itself.
+    let Ok(state) = blocking(move || research::read_model(&root, &name)).await else {
+        return Ok(());
+    };
+    let edited =
+        matches!(research::standing(&state, &expected(&active), false), Standing::HandEdited(_));
+    // A fresh container may ship the files of an older version.
+    let known_texts = state.marker.is_none()
+        && known_version(engine, workflow_id, model, &state.hashes()).await?.is_some();
+    if edited && !known_texts {
+        return conflict_orders::report(engine, workflow_id, (folder, model), &state).await;
+    }
+    put_back(engine, workflow_id, known).await
+}
+
+async fn put_back(
+    engine: &Engine,
+    workflow_id: i64,
+    known: Option<&Conflict>,
+) -> Result<(), StoreError> {
+    let Some(known) = known else { return Ok(()) };
+    let mut conn = engine.store.pool().acquire().await?;
+    conflicts::gone(&mut conn, workflow_id, known.conflict_id, engine.now()).await
+}
+
+fn expected(active: &Version) -> Expected {
+    let hashes = research::hashes_of(&active.texts());
+    Expected {
+        version: active.version,
+        activation_hash: hashes.activation.unwrap_or_default(),
+        research_hash: hashes.research.unwrap_or_default(),
+    }
 }
 
 type Reconciled = Result<(), FilesError>;
@@ -67,12 +131,7 @@ async fn reconcile_model(
     active: Version,
 ) -> Result<Reconciled, StoreError> {
     let model = active.model_name.clone();
-    let hashes = research::hashes_of(&active.texts());
-    let expected = Expected {
-        version: active.version,
-        activation_hash: hashes.activation.unwrap_or_default(),
-        research_hash: hashes.research.unwrap_or_default(),
-    };
+    let expected = expected(&active);
     let state = {
         let (folder, model) = (folder.to_owned(), model.clone());
         match blocking(move || research::read_model(&folder, &model)).await {
@@ -93,10 +152,12 @@ async fn reconcile_model(
                     }
                     write(engine, workflow, folder, active).await
                 }
-                None => Ok(Err(hand_edited(folder, &model, &files))),
+                None => edited(engine, workflow, folder, &model, (&state, &files)).await,
             }
         }
-        Standing::HandEdited(files) => Ok(Err(hand_edited(folder, &model, &files))),
+        Standing::HandEdited(files) => {
+            edited(engine, workflow, folder, &model, (&state, &files)).await
+        }
         // Half written and no change under way: a repair died there, and is done again.
         Standing::Missing(_) | Standing::Stale | Standing::HalfWritten { .. } => {
             if is_changing(engine, workflow.workflow_id, &active).await? {
@@ -107,8 +168,20 @@ async fn reconcile_model(
     }
 }
 
+async fn edited(
+    engine: &Engine,
+    workflow: &Workflow,
+    folder: &Path,
+    model: &str,
+    (state, files): (&FolderState, &[ConfigFile]),
+) -> Result<Reconciled, StoreError> {
+    conflict_orders::report(engine, workflow.workflow_id, (folder, model), state).await?;
+    Ok(Err(hand_edited(folder, model, files)))
+}
+
 /// True when a change began, or ended, since the active version was read: what the folder holds may
-/// then be newer than what we know, and is looked at again later.
+/// then be newer than what we know, and is looked at again later. The questions follow the way of a kept
+/// edit: its order, then its change, then its version.
 async fn is_changing(
     engine: &Engine,
     workflow_id: i64,
@@ -116,6 +189,10 @@ async fn is_changing(
 ) -> Result<bool, StoreError> {
     let pool = engine.store.pool();
     let model = &read.model_name;
+    let standing = conflicts::standing_on(pool, workflow_id, &engine.settings.host).await?;
+    if standing.iter().any(|known| known.model_name == *model && known.status != "open") {
+        return Ok(true);
+    }
     if changes::models_changing(pool, workflow_id).await?.contains(model) {
         return Ok(true);
     }
@@ -223,7 +300,7 @@ fn hand_edited(folder: &Path, model: &str, files: &[ConfigFile]) -> FilesError {
     FilesError::hand_edited(folder.join(model).join(file.file_name()), file)
 }
 
-fn subject(engine: &Engine, model: &str) -> String {
+pub(super) fn subject(engine: &Engine, model: &str) -> String {
     format!("{model} on {}", engine.settings.host)
 }
 
@@ -271,7 +348,7 @@ async fn lift_conflict(engine: &Engine, workflow_id: i64, model: &str) -> Result
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
 ) -> Result<T, FilesError> {
     match tokio::task::spawn_blocking(work).await {

@@ -19,6 +19,10 @@ pub enum ChangeKind {
     RollBack,
     /// A missing or stale file was written again.
     Repair,
+    /// Files that a person edited were taken over as a version.
+    KeepMine,
+    /// The active version was written over files that a person edited, which became a version of their own.
+    TakeTheirs,
 }
 
 impl ChangeKind {
@@ -31,6 +35,8 @@ impl ChangeKind {
             Self::Revert => "revert",
             Self::RollBack => "roll_back",
             Self::Repair => "repair",
+            Self::KeepMine => "keep_mine",
+            Self::TakeTheirs => "take_theirs",
         }
     }
 }

@@ -37,6 +37,13 @@ pub enum StoreError {
         job_id: i64,
     },
 
+    /// Another process settled the conflict first; what this one tried to write was not written.
+    #[error("conflict {conflict_id} was settled by another process; nothing was written")]
+    ConflictSettled {
+        /// The conflict.
+        conflict_id: i64,
+    },
+
     /// The database's encoding is not UTF-8, so texts could not be kept as they were sent.
     #[error(
         "the database's encoding is {0}, and Mathesis needs UTF8: create the database with ENCODING 'UTF8'"
@@ -68,6 +75,7 @@ impl StoreError {
             Self::Corrupt { .. }
             | Self::LeaseLost { .. }
             | Self::JobLost { .. }
+            | Self::ConflictSettled { .. }
             | Self::NotUtf8(_)
             | Self::Migrate(_) => false,
         }

@@ -14,6 +14,7 @@ pub mod candidates;
 pub mod changes;
 pub mod claude_batches;
 pub mod claude_calls;
+pub mod conflicts;
 pub mod costs;
 pub mod cycles;
 mod decks;

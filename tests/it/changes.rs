@@ -1,5 +1,6 @@
 //! The rulings "Changes under way": rollback, cancel, refusal, models that come and go, and the files.
 
+mod conflicts;
 mod files;
 mod rollbacks;
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod browser;
 mod calls;
+mod conflicts;
 mod listener;
 mod metrics;
 mod orders;

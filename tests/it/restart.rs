@@ -5,6 +5,7 @@
 //! has done the work and stands right before the commit when it is killed.
 
 mod alarm;
+mod conflict;
 mod probation;
 
 use crate::support::site::{Site, unlock};

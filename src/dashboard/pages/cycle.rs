@@ -11,7 +11,7 @@ use crate::dashboard::page::Page;
 use crate::dashboard::spark::{self, Histogram};
 use crate::dashboard::statechart::{self, StateChart};
 use crate::dashboard::table::{Cell, Table};
-use crate::dashboard::view::{Hold, releases, tables};
+use crate::dashboard::view::{Hold, decided_on, releases, tables};
 use crate::dashboard::{links, words};
 use crate::runtime::CycleStatus;
 use crate::store::analytics::pages::ScoredExperiment;
@@ -149,6 +149,7 @@ fn holds(place: Place<'_>, status: &CycleStatus) -> Vec<Hold> {
             remedy: hold.remedy.clone(),
             since: words::moment(hold.since, place.zone),
             by: hold.by.clone(),
+            page: decided_on(place.workflow, &hold.kind),
             releases: releases(place.workflow, Some(status.cycle), &hold.kind),
         })
         .collect()

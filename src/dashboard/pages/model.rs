@@ -55,7 +55,7 @@ struct Shown {
 
 /// A line of a diff.
 #[derive(Debug, Serialize)]
-struct Line {
+pub(super) struct Line {
     /// `add`, `del`, `hunk`, `file` or empty.
     class: &'static str,
     text: String,
@@ -69,7 +69,7 @@ impl From<&Diff> for Shown {
 
 /// The lines of a unified diff with what each is. A header counts as one only before its hunk, since a
 /// removed line may well begin with two dashes.
-fn lines(diff: &str) -> Vec<Line> {
+pub(super) fn lines(diff: &str) -> Vec<Line> {
     let mut in_hunk = false;
     let mut left = (0_u32, 0_u32);
     diff.split_inclusive('\n')

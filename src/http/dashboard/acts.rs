@@ -34,10 +34,14 @@ pub struct Said {
     enabled: String,
     #[serde(default)]
     to: String,
+    #[serde(default)]
+    pub(super) way: String,
+    #[serde(default)]
+    pub(super) seen: String,
 }
 
 impl Said {
-    fn reason(&self) -> Option<&str> {
+    pub(super) fn reason(&self) -> Option<&str> {
         Some(self.reason.trim()).filter(|reason| !reason.is_empty())
     }
 }
@@ -107,7 +111,10 @@ pub async fn rollback(
 }
 
 /// The form, if it is this session's.
-fn checked(form: Result<Form<Said>, FormRejection>, caller: &Caller) -> Result<Said, Problem> {
+pub(super) fn checked(
+    form: Result<Form<Said>, FormRejection>,
+    caller: &Caller,
+) -> Result<Said, Problem> {
     let Form(said) = form.map_err(|_| incomplete())?;
     let own = |token: &String| bool::from(token.as_bytes().ct_eq(said.csrf.as_bytes()));
     if caller.csrf.as_ref().is_none_or(own) {
@@ -120,7 +127,7 @@ fn checked(form: Result<Form<Said>, FormRejection>, caller: &Caller) -> Result<S
     ))
 }
 
-fn incomplete() -> Problem {
+pub(super) fn incomplete() -> Problem {
     Problem::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "invalid_body",
@@ -129,7 +136,7 @@ fn incomplete() -> Problem {
 }
 
 /// To the page that shows what came of it; a refusal is a page for browsers, a problem for programs.
-fn finish(
+pub(super) fn finish(
     done: Result<String, Problem>,
     back: &str,
     caller: &Caller,

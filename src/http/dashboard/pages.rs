@@ -37,7 +37,7 @@ pub struct Files {
 }
 
 impl Files {
-    fn wanted(&self) -> Result<As, Problem> {
+    pub(super) fn wanted(&self) -> Result<As, Problem> {
         As::of(&self.table, &self.r#as)
     }
 }
@@ -96,11 +96,11 @@ pub struct InLanguage {
     lang: String,
 }
 
-fn place(workflow: &Workflow) -> Place<'_> {
+pub(super) fn place(workflow: &Workflow) -> Place<'_> {
     Place { workflow: workflow.name(), zone: workflow.definition.timezone }
 }
 
-fn show(
+pub(super) fn show(
     page: &Page,
     caller: &Caller,
     headers: &HeaderMap,

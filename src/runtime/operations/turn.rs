@@ -37,7 +37,7 @@ impl Turn<'_> {
     }
 
     /// Puts the act on record in the transaction that carries it out.
-    async fn note(
+    pub(super) async fn note(
         &self,
         tx: &mut PgConnection,
         cycle: Option<i64>,
@@ -184,7 +184,7 @@ impl Turn<'_> {
             completes: None,
             claims_next: false,
         };
-        let act = Act { act: self.act, subject, said: &said };
+        let act = Act { act: self.act, subject, said: &said, settles: None };
         Ok(match advance_for(self.engine, submission, Some(&act)).await? {
             Advanced::Moved(moved) => said(moved.to),
             Advanced::NotNow => said(cycle.snapshot.state.name()),

@@ -150,6 +150,12 @@ impl Site {
         body
     }
 
+    pub async fn get(&self, path: &str) -> Value {
+        let answer = self.http.get(self.address(path)).send().await.expect("the server answers");
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.json().await.expect("the answer is JSON")
+    }
+
     /// Posts as a client does that must go on whatever happens; true when it was acknowledged.
     pub async fn try_post(&self, path: &str, body: Value) -> bool {
         let answer = self.http.post(self.address(path)).json(&body).send().await;
