@@ -1,7 +1,9 @@
 //! `mathesis import`.
 
+mod lines;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,30 +11,28 @@ use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::context::{Context, Need, with_context};
 use super::failure::Failure;
 use super::{AsJson, OfWorkflow, output};
+use crate::runtime::Workflow;
 use crate::settings::Settings;
-use crate::task_log::{LoggerLimits, TaskEvent, TaskLogger, parse_event};
+use crate::store::imports::{self, Step};
+use crate::task_log::{Importer, TaskEvent, WorkflowDirectory, parse_event};
+use lines::{Batch, LINE_BYTES_MAX, Line, Start, go_behind, read_batches, to_u64};
 
-/// Events that are committed together.
-const BATCH_LINES: usize = 1_000;
-/// A batch takes no further line beyond so many bytes, so that memory stays constant.
-const BATCH_BYTES: usize = 4 << 20;
-/// The longest line that is read; the largest event that can be valid is shorter.
-const LINE_BYTES_MAX: u64 = 8 << 20;
 /// Rejected lines that are told in full.
 const REJECTED_SHOWN: u64 = 20;
 
 /// Take task events from a file, one JSON object a line.
 ///
 /// The events are those of `POST /v1/workflows/NAME/events`. Each counts once, however often it is
-/// imported, so that an import that was broken off is simply run again. The tasks that it adds are
-/// history: no analysis takes them, unless --learn says so. A task that was logged live before stays
-/// what it is.
+/// imported. The tasks that it adds are history: no analysis takes them, unless --learn says so. A task
+/// that was logged live before stays what it is.
+///
+/// An import of a file that was broken off, even by a kill, is simply run again: it goes on behind the last
+/// batch that was stored, and the counts are those of the whole file. Standard input begins anew each
+/// time.
 #[derive(Debug, Clone, Args)]
 pub struct Import {
     /// The file; - is standard input
@@ -40,6 +40,9 @@ pub struct Import {
     /// Let the tasks count towards the next analysis, as if they had just been logged
     #[arg(long)]
     learn: bool,
+    /// Begin at the file's first line, even if an import of it was broken off
+    #[arg(long)]
+    from_start: bool,
     #[command(flatten)]
     of: OfWorkflow,
     #[command(flatten)]
@@ -53,29 +56,41 @@ struct Counts {
     accepted: u64,
     duplicate: u64,
     rejected: u64,
+    /// The last line that an earlier import of the file had stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed_after_line: Option<u64>,
 }
 
-/// Lines of the input, each with its number from 1.
-struct Batch {
-    lines: Vec<(u64, Line)>,
-    bytes: u64,
+/// Where the lines come from.
+struct Input {
+    reader: Source,
+    length: Option<u64>,
 }
 
-enum Line {
-    Text(Vec<u8>),
-    TooLong,
+enum Source {
+    Stream(Box<dyn Read + Send>),
+    /// A file that can be gone on with; its full path.
+    File(File, String),
+}
+
+/// An import of a file, as far as it has come.
+struct Begun {
+    import_id: Option<i64>,
+    reader: Box<dyn Read + Send>,
+    start: Start,
+    counts: Counts,
 }
 
 /// Runs the command.
 pub async fn run(command: Import, settings: &Settings) -> Result<(), Failure> {
     // The file is opened first: a wrong name should not start a database.
-    let (input, length) = open(&command.file)?;
-    with_context!(settings, Need::MayBegin, |context| import(command, input, length, &context))
+    let input = open(&command.file)?;
+    with_context!(settings, Need::MayBegin, |context| import(command, input, &context))
 }
 
-fn open(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
+fn open(path: &Path) -> Result<Input, Failure> {
     if path.as_os_str() == "-" {
-        return Ok((Box::new(io::stdin()), None));
+        return Ok(Input { reader: Source::Stream(Box::new(io::stdin())), length: None });
     }
     let refused = |error: io::Error| {
         let message = format!("{} cannot be read: {error}. Nothing was imported", path.display());
@@ -92,34 +107,39 @@ fn open(path: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
             path.display()
         )));
     }
-    Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
+    if !metadata.is_file() {
+        return Ok(Input { reader: Source::Stream(Box::new(file)), length: None });
+    }
+    let full = std::fs::canonicalize(path).map_err(refused)?;
+    let reader = Source::File(file, full.display().to_string());
+    Ok(Input { reader, length: Some(metadata.len()) })
 }
 
-async fn import(
-    command: Import,
-    input: Box<dyn Read + Send>,
-    length: Option<u64>,
-    context: &Context,
-) -> Result<(), Failure> {
+async fn import(command: Import, input: Input, context: &Context) -> Result<(), Failure> {
     let workflow = context.workflow(&command.of)?;
-    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let engine = &context.engine;
-    let begin = if command.learn { TaskLogger::start } else { TaskLogger::start_for_history };
-    let logger = begin(
-        engine.store.pool().clone(),
-        Arc::clone(&engine.clock),
-        Arc::new(engine.registry.clone()),
-        LoggerLimits::default(),
-        &tasks,
-        stop.clone(),
-    );
-    let bar = progress(length, command.as_json.json);
-    let counted = take_all(&logger, workflow.name(), input, &bar).await;
+    let Some(info) = WorkflowDirectory::find(&engine.registry, workflow.name()) else {
+        return Err(Failure::not_found(format!("there is no workflow {:?}", workflow.name())));
+    };
+    let pool = engine.store.pool();
+    let clock = Arc::clone(&engine.clock);
+    let importer = Importer::new(pool.clone(), clock, info, command.learn);
+    let begun = begin(&command, input.reader, &workflow, context).await?;
+    if let Some(line) = begun.counts.resumed_after_line {
+        eprintln!(
+            "Going on behind line {}, where an earlier import of this file was broken off.",
+            HumanCount(line)
+        );
+    }
+    let bar = progress(input.length, command.as_json.json);
+    bar.set_position(begun.start.bytes);
+    let import_id = begun.import_id;
+    let now = || engine.now();
+    let (counts, broken) = take_all(&importer, begun, &now, &bar).await;
     bar.finish_and_clear();
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
-    let (counts, broken) = counted;
+    if let (Some(import_id), None) = (import_id, &broken) {
+        imports::end(pool, workflow.workflow_id, import_id, engine.now()).await?;
+    }
     tell(&counts, command.as_json)?;
     match broken {
         Some(failure) => Err(failure),
@@ -128,17 +148,77 @@ async fn import(
     }
 }
 
+/// Goes to where an earlier import of the same file was broken off.
+async fn begin(
+    command: &Import,
+    source: Source,
+    workflow: &Workflow,
+    context: &Context,
+) -> Result<Begun, Failure> {
+    let (mut file, name) = match source {
+        Source::Stream(reader) => {
+            let (start, counts) = (Start::default(), Counts::default());
+            return Ok(Begun { import_id: None, reader, start, counts });
+        }
+        Source::File(file, name) => (file, name),
+    };
+    let (pool, id) = (context.engine.store.pool(), workflow.workflow_id);
+    let now = context.engine.now();
+    let mut known = imports::open(pool, id, &name, command.learn, now).await?;
+    if command.from_start && known.offset_bytes > 0 {
+        imports::end(pool, id, known.import_id, now).await?;
+        known = imports::open(pool, id, &name, command.learn, now).await?;
+    }
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
+    let (from, to) = (unsigned(known.batch_from_bytes), unsigned(known.offset_bytes));
+    match go_behind(&mut file, from, to, &known.batch_hash) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(Failure::refused(format!(
+                "{} has changed since an import of it was broken off at line {}, so that import cannot go on. Nothing was imported now; --from-start begins at the first line, and what is stored already counts once",
+                command.file.display(),
+                known.line_number
+            )));
+        }
+        Err(error) => {
+            return Err(Failure::failed(format!(
+                "{} cannot be read: {error}. Nothing was imported",
+                command.file.display()
+            )));
+        }
+    }
+    let lines = unsigned(known.line_number);
+    let counts = Counts {
+        lines: unsigned(known.lines),
+        accepted: unsigned(known.accepted),
+        duplicate: unsigned(known.duplicate),
+        rejected: unsigned(known.rejected),
+        resumed_after_line: (to > 0).then_some(lines),
+    };
+    let start = Start { bytes: to, lines };
+    Ok(Begun { import_id: Some(known.import_id), reader: Box::new(file), start, counts })
+}
+
 async fn take_all(
-    logger: &TaskLogger,
-    workflow: &str,
-    input: Box<dyn Read + Send>,
+    importer: &Importer,
+    begun: Begun,
+    now: &(dyn Fn() -> chrono::DateTime<chrono::Utc> + Sync),
     bar: &ProgressBar,
 ) -> (Counts, Option<Failure>) {
+    let Begun { import_id, reader, start, mut counts } = begun;
     let (batches, mut waiting) = mpsc::channel(2);
-    let reader = tokio::task::spawn_blocking(move || read_batches(input, &batches));
-    let mut counts = Counts::default();
+    let reader = tokio::task::spawn_blocking(move || read_batches(reader, start, &batches));
     while let Some(batch) = waiting.recv().await {
-        if let Err(failure) = take(logger, workflow, batch, &mut counts, bar).await {
+        let step = import_id.map(|import_id| Step {
+            import_id,
+            from_bytes: to_i64(batch.from_bytes),
+            to_bytes: to_i64(batch.to_bytes),
+            batch_hash: batch.hash.clone(),
+            line_number: to_i64(batch.line_number),
+            refused: 0,
+            at: now(),
+        });
+        if let Err(failure) = take(importer, batch, step, &mut counts, bar).await {
             return (counts, Some(failure));
         }
     }
@@ -153,39 +233,50 @@ async fn take_all(
 }
 
 async fn take(
-    logger: &TaskLogger,
-    workflow: &str,
+    importer: &Importer,
     batch: Batch,
+    step: Option<Step>,
     counts: &mut Counts,
     bar: &ProgressBar,
 ) -> Result<(), Failure> {
+    let first = batch.lines.first().map_or(0, |(number, _)| *number);
     let mut numbers = Vec::with_capacity(batch.lines.len());
     let mut events: Vec<TaskEvent> = Vec::with_capacity(batch.lines.len());
+    let mut refused = Vec::new();
+    let lines = to_u64(batch.lines.len());
     for (number, line) in batch.lines {
-        counts.lines += 1;
         match parse(line) {
             Ok(event) => {
                 numbers.push(number);
                 events.push(event);
             }
-            Err(detail) => reject(counts, number, &detail, bar),
+            Err(detail) => refused.push((number, detail)),
         }
     }
-    let report = logger.log(workflow, events).await.map_err(|error| {
-        let first = numbers.first().copied().unwrap_or_default();
+    let step = step.map(|step| Step { refused: to_i64(to_u64(refused.len())), ..step });
+    let report = importer.take(events, step).await.map_err(|error| {
         Failure::failed(format!(
             "{error}. Everything before line {first} is stored; run the import again for the rest"
         ))
     })?;
+    counts.lines += lines;
     counts.accepted += to_u64(report.accepted);
     counts.duplicate += to_u64(report.duplicate);
     for rejection in report.rejected {
         let number = numbers.get(rejection.index).copied().unwrap_or_default();
-        reject(counts, number, &format!("{}: {}", rejection.code, rejection.detail), bar);
+        refused.push((number, format!("{}: {}", rejection.code, rejection.detail)));
     }
-    bar.inc(batch.bytes);
+    refused.sort_by_key(|(number, _)| *number);
+    for (number, detail) in refused {
+        reject(counts, number, &detail, bar);
+    }
+    bar.set_position(batch.to_bytes);
     bar.set_message(format!("{} events", HumanCount(counts.lines)));
     Ok(())
+}
+
+fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn parse(line: Line) -> Result<TaskEvent, String> {
@@ -232,74 +323,4 @@ fn progress(length: Option<u64>, quiet: bool) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
-}
-
-/// Reads lines into batches until the input ends or nobody takes them any more. Blocks.
-fn read_batches(input: Box<dyn Read + Send>, batches: &mpsc::Sender<Batch>) -> io::Result<()> {
-    let mut input = BufReader::new(input);
-    let mut number = 0;
-    loop {
-        let mut batch = Batch { lines: Vec::new(), bytes: 0 };
-        let mut held = 0;
-        let ended = loop {
-            let Some((line, bytes)) = read_line(&mut input)? else {
-                break true;
-            };
-            number += 1;
-            batch.bytes += bytes;
-            let line = if number == 1 { without_mark(line) } else { line };
-            if let Line::Text(text) = &line {
-                if text.trim_ascii().is_empty() {
-                    continue;
-                }
-                held += text.len();
-            }
-            batch.lines.push((number, line));
-            if batch.lines.len() == BATCH_LINES || held >= BATCH_BYTES {
-                break false;
-            }
-        };
-        let gone = !batch.lines.is_empty() && batches.blocking_send(batch).is_err();
-        if ended || gone {
-            return Ok(());
-        }
-    }
-}
-
-/// The next line and how many bytes it took; a line beyond the limit is passed over.
-fn read_line(input: &mut impl BufRead) -> io::Result<Option<(Line, u64)>> {
-    let mut text = Vec::new();
-    let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut text)?;
-    let mut bytes = to_u64(read);
-    if read == 0 {
-        return Ok(None);
-    }
-    if bytes < LINE_BYTES_MAX || text.ends_with(b"\n") {
-        return Ok(Some((Line::Text(text), bytes)));
-    }
-    loop {
-        let buffer = input.fill_buf()?;
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let taken = end.map_or(buffer.len(), |end| end + 1);
-        let ended = end.is_some() || buffer.is_empty();
-        input.consume(taken);
-        bytes += to_u64(taken);
-        if ended {
-            return Ok(Some((Line::TooLong, bytes)));
-        }
-    }
-}
-
-fn without_mark(line: Line) -> Line {
-    match line {
-        Line::Text(text) => match text.strip_prefix(b"\xef\xbb\xbf") {
-            Some(rest) => Line::Text(rest.to_vec()),
-            None => Line::Text(text),
-        },
-        Line::TooLong => Line::TooLong,
-    }
-}
-
-fn to_u64(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }

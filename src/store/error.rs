@@ -44,6 +44,15 @@ pub enum StoreError {
         conflict_id: i64,
     },
 
+    /// Another process imports the same file; what this one tried to write was not written.
+    #[error(
+        "another process imports the same file and was faster; nothing of this batch was stored"
+    )]
+    ImportMoved {
+        /// The import.
+        import_id: i64,
+    },
+
     /// The database's encoding is not UTF-8, so texts could not be kept as they were sent.
     #[error(
         "the database's encoding is {0}, and Mathesis needs UTF8: create the database with ENCODING 'UTF8'"
@@ -76,6 +85,7 @@ impl StoreError {
             | Self::LeaseLost { .. }
             | Self::JobLost { .. }
             | Self::ConflictSettled { .. }
+            | Self::ImportMoved { .. }
             | Self::NotUtf8(_)
             | Self::Migrate(_) => false,
         }

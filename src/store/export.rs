@@ -68,6 +68,40 @@ pub async fn page(
         .collect())
 }
 
+/// The row of a run, behind which an export goes on.
+///
+/// # Errors
+/// [`StoreError`] when the database cannot be read.
+pub async fn row_of(
+    pool: &PgPool,
+    workflow_id: i64,
+    task: &str,
+    run: &str,
+) -> Result<Option<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT id FROM tasks WHERE workflow_id = $1 AND clickup_task_id = $2 AND run_id = $3",
+        workflow_id,
+        task,
+        run
+    )
+    .fetch_optional(pool)
+    .await?)
+}
+
+/// How many runs there are behind a row, for a progress bar.
+///
+/// # Errors
+/// [`StoreError`] when the database cannot be read.
+pub async fn count_behind(pool: &PgPool, workflow_id: i64, after: i64) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM tasks WHERE workflow_id = $1 AND id > $2"#,
+        workflow_id,
+        after
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
 async fn attempts_of(
     pool: &PgPool,
     workflow_id: i64,

@@ -28,6 +28,7 @@ pub mod forgetting;
 pub mod gate;
 pub mod holds;
 mod import;
+pub mod imports;
 pub mod insights;
 pub mod keys;
 pub mod leases;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::figures;
 use super::import;
+use super::imports::{self, Counted, Step};
 pub use super::task_log_read::{AttemptRecord, TaskRecord, abandon_silent, load_task};
 use super::task_log_write::{self, StoredTask};
 use crate::task_log::{Arrived, EventKey, fold};
@@ -46,24 +47,28 @@ pub async fn record(
     known_models: &[String],
     events: &[Arrived],
 ) -> Result<Vec<Recorded>, StoreError> {
-    record_as(Origin::Live, pool, workflow_id, known_models, events).await
+    record_as((Origin::Live, None), pool, workflow_id, known_models, events).await
 }
 
-/// Records events of the past: runs that they make are marked as analysed in the transaction that makes
-/// them, so that no trigger, however close behind, can count one of them. A run that is there already
-/// stays as it is marked: one that the pipeline logged live still counts towards its analysis.
+/// Records events of a file, and in the same transaction how far the file is done with. Without `learn` the runs that
+/// they make are marked as analysed in the transaction that makes them, so that no trigger, however
+/// close behind, can count one of them. A run that is there already stays as it is marked: one that the
+/// pipeline logged live still counts towards its analysis.
 ///
-/// Safe to repeat, as [`record`] is.
+/// Safe to repeat, as [`record`] is; a step that is taken already is refused, and the batch with it.
 ///
 /// # Errors
-/// Those of [`record`].
-pub async fn record_history(
+/// Those of [`record`], and [`StoreError::ImportMoved`].
+pub async fn record_import(
     pool: &PgPool,
     workflow_id: i64,
     known_models: &[String],
     events: &[Arrived],
+    learn: bool,
+    step: Option<&Step>,
 ) -> Result<Vec<Recorded>, StoreError> {
-    record_as(Origin::History, pool, workflow_id, known_models, events).await
+    let origin = if learn { Origin::Live } else { Origin::History };
+    record_as((origin, step), pool, workflow_id, known_models, events).await
 }
 
 /// Where events come from, and so whether the runs that they make wait for an analysis.
@@ -74,29 +79,42 @@ enum Origin {
 }
 
 async fn record_as(
-    origin: Origin,
+    (origin, step): (Origin, Option<&Step>),
     pool: &PgPool,
     workflow_id: i64,
     known_models: &[String],
     events: &[Arrived],
 ) -> Result<Vec<Recorded>, StoreError> {
     let batch = Batch::of(events);
-    if batch.candidates.is_empty() {
+    if batch.candidates.is_empty() && step.is_none() {
         return Ok(Vec::new());
     }
     // A further round is needed only when a task of the batch is removed just now, which happens to
     // a task once; so the rounds end.
     loop {
-        let recorded = try_record(origin, pool, workflow_id, known_models, events, &batch).await?;
+        let how = (origin, step);
+        let recorded = try_record(how, pool, workflow_id, known_models, events, &batch).await?;
         if let Some(fates) = recorded {
             return Ok(batch.verdicts(events, &fates));
         }
     }
 }
 
+fn counted(verdicts: &[Recorded]) -> Counted {
+    let mut counted = Counted::default();
+    for verdict in verdicts {
+        match verdict {
+            Recorded::Accepted => counted.accepted += 1,
+            Recorded::Duplicate => counted.duplicate += 1,
+            Recorded::Conflict { .. } | Recorded::TaskRemoved => counted.rejected += 1,
+        }
+    }
+    counted
+}
+
 /// One round. `None` when a removed task would have come back to life; nothing is stored then.
 async fn try_record(
-    origin: Origin,
+    (origin, step): (Origin, Option<&Step>),
     pool: &PgPool,
     workflow_id: i64,
     known_models: &[String],
@@ -109,7 +127,14 @@ async fn try_record(
     let fates = take_keys(&mut transaction, workflow_id, &candidates).await?;
     let new = candidates.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::New);
     let folded = fold(new.map(|(arrived, _)| *arrived), known_models);
+    if let Some(step) = step {
+        let counted = counted(&batch.verdicts(events, &fates));
+        imports::advance(&mut transaction, workflow_id, step, counted).await?;
+    }
     if folded.tasks.is_empty() {
+        if step.is_some() {
+            transaction.commit().await?;
+        }
         return Ok(Some(fates));
     }
     if origin == Origin::History {

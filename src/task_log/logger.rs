@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -131,36 +132,10 @@ impl TaskLogger {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self::begin(pool, clock, workflows, limits, tasks, stop, false)
-    }
-
-    /// A logger of the past: like [`TaskLogger::start`], but runs that its events make are marked as
-    /// analysed from the first moment, so that they open no analysis.
-    #[must_use]
-    pub fn start_for_history(
-        pool: PgPool,
-        clock: Arc<dyn Clock>,
-        workflows: Arc<dyn WorkflowDirectory>,
-        limits: LoggerLimits,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
-        Self::begin(pool, clock, workflows, limits, tasks, stop, true)
-    }
-
-    fn begin(
-        pool: PgPool,
-        clock: Arc<dyn Clock>,
-        workflows: Arc<dyn WorkflowDirectory>,
-        limits: LoggerLimits,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-        history: bool,
-    ) -> Self {
         let (queue, waiting) = mpsc::unbounded_channel();
         let queue_kib_max = limits.queue_kib_max.max(1);
         let touched = Touched::default();
-        let writer = Writer::new(pool, Arc::clone(&clock), limits, touched.clone(), history);
+        let writer = Writer::new(pool, Arc::clone(&clock), limits, touched.clone());
         tasks.spawn(writer.run(waiting, stop));
         Self {
             queue,
@@ -193,34 +168,13 @@ impl TaskLogger {
         let Some(info) = self.workflows.find(workflow) else {
             return Err(LogError::UnknownWorkflow(workflow.to_owned()));
         };
-        let now = self.clock.now();
-        let mut report = LogReport::default();
-        let mut places = Vec::with_capacity(events.len());
-        let mut arrived = Vec::with_capacity(events.len());
-        for (index, event) in events.into_iter().enumerate() {
-            let checked = event.and_then(|event| {
-                event.check()?;
-                event.check_score(info.score_max)?;
-                Ok(event)
-            });
-            match checked {
-                Ok(event) => {
-                    places.push(index);
-                    arrived.push(Arrived::new(info.workflow_id, event, now));
-                }
-                Err(EventError { code, detail, .. }) => {
-                    report.rejected.push(Rejection { index, code, detail });
-                }
-            }
+        let mut checked = Checked::of(&info, events, self.clock.now());
+        let arrived = std::mem::take(&mut checked.arrived);
+        if arrived.is_empty() {
+            return Ok(checked.report);
         }
-        if !arrived.is_empty() {
-            let verdicts = self.write(info, arrived).await?;
-            for (index, verdict) in places.into_iter().zip(verdicts) {
-                report.take(index, verdict);
-            }
-            report.rejected.sort_by_key(|rejection| rejection.index);
-        }
-        Ok(report)
+        let verdicts = self.write(info, arrived).await?;
+        Ok(checked.reported(verdicts))
     }
 
     /// The steps of one run, by the names that the pipeline knows.
@@ -254,6 +208,54 @@ impl TaskLogger {
         let job = Job { workflow, events, size_bytes, answer, _room: room };
         self.queue.send(job).map_err(|_| LogError::Stopped)?;
         answered.await.map_err(|_| LogError::Stopped)?.map_err(LogError::Store)
+    }
+}
+
+/// The events of a call that may be written, and what is to be said of the others.
+pub(super) struct Checked {
+    /// Those that may be written.
+    pub(super) arrived: Vec<Arrived>,
+    /// The place of each in the call.
+    places: Vec<usize>,
+    /// The refusals.
+    pub(super) report: LogReport,
+}
+
+impl Checked {
+    pub(super) fn of(
+        workflow: &WorkflowInfo,
+        events: impl IntoIterator<Item = Result<TaskEvent, EventError>>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let mut checked =
+            Self { arrived: Vec::new(), places: Vec::new(), report: LogReport::default() };
+        for (index, event) in events.into_iter().enumerate() {
+            let sound = event.and_then(|event| {
+                event.check()?;
+                event.check_score(workflow.score_max)?;
+                Ok(event)
+            });
+            match sound {
+                Ok(event) => {
+                    checked.places.push(index);
+                    checked.arrived.push(Arrived::new(workflow.workflow_id, event, now));
+                }
+                Err(EventError { code, detail, .. }) => {
+                    checked.report.rejected.push(Rejection { index, code, detail });
+                }
+            }
+        }
+        checked
+    }
+
+    /// The report, once it is known what became of those that were written.
+    pub(super) fn reported(self, verdicts: Vec<Recorded>) -> LogReport {
+        let mut report = self.report;
+        for (index, verdict) in self.places.into_iter().zip(verdicts) {
+            report.take(index, verdict);
+        }
+        report.rejected.sort_by_key(|rejection| rejection.index);
+        report
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! An event goes through these files in turn: `body` and `parse` make a typed [`TaskEvent`] of JSON,
 //! `check` holds it to the limits, `key` gives it its identity, `logger` and `writer` gather what many
-//! callers log into one transaction, and `fold` says what the rows become. All but the logger and
+//! callers log into one transaction (`importer` does so for a file), and `fold` says what the rows become. All but the logger and
 //! its writer are pure; the SQL is in `store::task_log`.
 
 mod body;
@@ -11,6 +11,7 @@ mod check;
 mod error;
 mod event;
 mod fold;
+mod importer;
 mod json;
 mod key;
 mod logger;
@@ -29,6 +30,7 @@ pub use fold::{
     Arrived, AttemptChange, End, EndedBy, EnhancementFields, ErrorFields, FeedbackFields, Folded,
     Metadata, Stamp, StartFields, TaskChange, fold,
 };
+pub use importer::Importer;
 pub use key::{ContentHash, EventKey};
 pub use logger::{
     LogError, LogReport, LoggerLimits, Rejection, TaskLogger, Touched, WorkflowDirectory,

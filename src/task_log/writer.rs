@@ -12,7 +12,7 @@ use super::fold::Arrived;
 use super::logger::{LoggerLimits, Touched, WorkflowInfo};
 use crate::clock::Clock;
 use crate::store::StoreError;
-use crate::store::task_log::{Recorded, record, record_history};
+use crate::store::task_log::{Recorded, record};
 
 type Answer = Result<Vec<Recorded>, Arc<StoreError>>;
 
@@ -31,7 +31,6 @@ pub(super) struct Writer {
     clock: Arc<dyn Clock>,
     limits: LoggerLimits,
     touched: Touched,
-    history: bool,
 }
 
 impl Writer {
@@ -40,9 +39,8 @@ impl Writer {
         clock: Arc<dyn Clock>,
         limits: LoggerLimits,
         touched: Touched,
-        history: bool,
     ) -> Self {
-        Self { pool, clock, limits, touched, history }
+        Self { pool, clock, limits, touched }
     }
 
     /// Writes until there is no logger left, or until `stop` is cancelled and the queue is empty.
@@ -123,37 +121,48 @@ impl Writer {
         workflow: &WorkflowInfo,
         events: &[Arrived],
     ) -> Result<Vec<Recorded>, StoreError> {
-        const FIRST_PAUSE: Duration = Duration::from_millis(5);
         let workflow_id = workflow.workflow_id;
-        let mut retries = 0;
-        loop {
-            let recorded = if self.history {
-                record_history(&self.pool, workflow_id, &workflow.models, events).await
-            } else {
-                record(&self.pool, workflow_id, &workflow.models, events).await
-            };
-            match recorded {
-                Ok(verdicts) => {
-                    if verdicts.contains(&Recorded::Accepted) {
-                        self.touched.add(workflow_id);
-                    }
-                    return Ok(verdicts);
+        let recorded = repeated(self.clock.as_ref(), self.limits.retries_max, || {
+            record(&self.pool, workflow_id, &workflow.models, events)
+        });
+        match recorded.await {
+            Ok(verdicts) => {
+                if verdicts.contains(&Recorded::Accepted) {
+                    self.touched.add(workflow_id);
                 }
-                Err(error) if retries < self.limits.retries_max && was_rolled_back(&error) => {
-                    self.clock.sleep(FIRST_PAUSE * 2_u32.saturating_pow(retries.min(6))).await;
-                    retries += 1;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        workflow.id = workflow_id,
-                        events.count = events.len(),
-                        retries,
-                        error = %error,
-                        "events were not logged; their senders are told to send them again"
-                    );
-                    return Err(error);
-                }
+                Ok(verdicts)
             }
+            Err(error) => {
+                tracing::warn!(
+                    workflow.id = workflow_id,
+                    events.count = events.len(),
+                    error = %error,
+                    "events were not logged; their senders are told to send them again"
+                );
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Does it, and again after each deadlock or serialisation failure, a bounded number of times.
+pub(super) async fn repeated<T, F>(
+    clock: &dyn Clock,
+    retries_max: u32,
+    attempt: impl Fn() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    const FIRST_PAUSE: Duration = Duration::from_millis(5);
+    let mut retries = 0;
+    loop {
+        match attempt().await {
+            Err(error) if retries < retries_max && was_rolled_back(&error) => {
+                clock.sleep(FIRST_PAUSE * 2_u32.saturating_pow(retries.min(6))).await;
+                retries += 1;
+            }
+            done => return done,
         }
     }
 }

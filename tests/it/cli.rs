@@ -2,6 +2,7 @@
 
 mod doctor;
 mod pull;
+mod resuming;
 mod secrets;
 
 use std::fs;
