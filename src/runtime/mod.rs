@@ -14,6 +14,7 @@ mod claims;
 mod conflict_shown;
 mod conflicts;
 mod engine;
+mod follower;
 mod forgetting;
 mod harm;
 mod operations;

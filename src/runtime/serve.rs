@@ -11,7 +11,7 @@ use super::assigner::VersionAssigner;
 use super::engine::Engine;
 use super::rescuer::Rescuer;
 use super::worker::Worker;
-use super::{batches, reconciler, refresher, scheduler, watcher};
+use super::{batches, follower, reconciler, refresher, scheduler, watcher};
 
 /// How long to wait before listening again after the connection broke.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
@@ -62,6 +62,9 @@ impl Runtime {
         self.chores.spawn(reconciler::run(engine(), stop()));
         self.chores.spawn(refresher::run(engine(), stop()));
         self.chores.spawn(batches::run(engine(), stop()));
+        for follower in self.engine.store.followers() {
+            self.chores.spawn(follower::run(engine(), follower, stop()));
+        }
         self.chores.spawn(self.assigner.clone().run(stop()));
         self.chores.spawn(listen(engine(), self.assigner.clone(), stop()));
     }

@@ -213,12 +213,16 @@ enum Attempt {
 impl From<StoreError> for Attempt {
     fn from(error: StoreError) -> Self {
         match error {
-            error @ (StoreError::NotUtf8(_) | StoreError::Corrupt { .. }) => Self::Unfit(error),
+            error @ (StoreError::NotUtf8(_)
+            | StoreError::PooledByTransaction
+            | StoreError::Corrupt { .. }) => Self::Unfit(error),
             StoreError::Database(sqlx::Error::Database(said)) => {
                 let code = said.code().unwrap_or_default();
                 // 57P03 is a server that is starting or stopping, 53300 one with too many connections.
                 match code.get(..2) {
+                    // 08P01 is a pooler that knows none of the settings a session begins with.
                     Some("28" | "3D") => Self::Refused(said.message().to_owned()),
+                    _ if code == "08P01" => Self::Refused(said.message().to_owned()),
                     _ => Self::NotUp(said.message().to_owned()),
                 }
             }

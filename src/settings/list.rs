@@ -28,13 +28,13 @@ pub const ALL: [Setting; 24] = [
         "DATABASE_URL",
         "--database-url",
         "a private PostgreSQL",
-        "The PostgreSQL to use, version 14 or later, encoding UTF-8, connected to directly (not through a pooler in transaction mode).",
+        "The PostgreSQL to use, version 14 or later, encoding UTF-8, connected to directly (not through a pooler in transaction mode). It may name several hosts of a replicated one, `postgres://user@a:5432,b:5432/mathesis`; the one that takes writes is found ([scaling.md](scaling.md)).",
     ),
     setting(
         "DATABASE_READ_URL",
         "",
         "the same database",
-        "A read replica for the dashboards; it may lag behind.",
+        "A read replica for the dashboards, or several hosts; it may lag behind.",
     ),
     setting(
         "MATHESIS_HOME",

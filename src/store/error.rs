@@ -59,6 +59,21 @@ pub enum StoreError {
     )]
     NotUtf8(String),
 
+    /// The address leads through a pooler that shares sessions out by transaction.
+    #[error(
+        "the database's address leads through a pooler in transaction mode, and Mathesis needs sessions of its own (advisory locks, LISTEN, prepared statements): give the address of PostgreSQL itself, or set pool_mode = session for this database. Nothing was changed"
+    )]
+    PooledByTransaction,
+
+    /// Several hosts are named, and those that answer only read.
+    #[error(
+        "none of the {hosts} hosts takes writes at the moment; a failover may be under way, and nothing that was acknowledged is lost"
+    )]
+    NoPrimary {
+        /// How many hosts the address names.
+        hosts: usize,
+    },
+
     /// The schema could not be brought up to date.
     #[error("the database's schema could not be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -81,12 +96,14 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => database_is_transient(error),
+            Self::NoPrimary { .. } => true,
             Self::Corrupt { .. }
             | Self::LeaseLost { .. }
             | Self::JobLost { .. }
             | Self::ConflictSettled { .. }
             | Self::ImportMoved { .. }
             | Self::NotUtf8(_)
+            | Self::PooledByTransaction
             | Self::Migrate(_) => false,
         }
     }

@@ -27,6 +27,7 @@ pub mod figures;
 pub mod forgetting;
 pub mod gate;
 pub mod holds;
+pub mod hosts;
 mod import;
 pub mod imports;
 pub mod insights;
@@ -34,6 +35,7 @@ pub mod keys;
 pub mod leases;
 pub mod metrics;
 pub mod pipeline;
+mod pooler;
 pub mod probations;
 pub mod rehearsal;
 pub mod reports;
@@ -51,8 +53,9 @@ pub mod workflows;
 
 pub use error::StoreError;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgPool};
+use hosts::{Follower, Hosts, Wanted};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 
 /// The migrations, embedded in the binary.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -63,6 +66,8 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();
 pub struct Store {
     pool: PgPool,
     reads: PgPool,
+    /// Where each pool may be turned to; empty where an address names one host only.
+    followed: Vec<(Hosts, Wanted)>,
 }
 
 impl Store {
@@ -75,7 +80,8 @@ impl Store {
         read_url: Option<&str>,
         connections_max: u32,
     ) -> Result<Self, StoreError> {
-        let pool = open_pool(url, connections_max).await?;
+        let hosts = Hosts::parse(url)?;
+        let pool = open_pool(&hosts, Wanted::Primary, connections_max).await?;
         let encoding = sqlx::query_scalar!(
             r#"SELECT pg_encoding_to_char(encoding)::text AS "encoding!" FROM pg_database WHERE datname = current_database()"#
         )
@@ -84,22 +90,42 @@ impl Store {
         if encoding != "UTF8" {
             return Err(StoreError::NotUtf8(encoding));
         }
+        let mut followed = vec![(hosts, Wanted::Primary)];
         let reads = match read_url {
-            Some(read_url) => open_pool(read_url, connections_max).await?,
+            Some(read_url) => {
+                let hosts = Hosts::parse(read_url)?;
+                let reads = open_pool(&hosts, Wanted::Replica, connections_max).await?;
+                followed.push((hosts, Wanted::Replica));
+                reads
+            }
             None => pool.clone(),
         };
-        Ok(Self { pool, reads })
+        followed.retain(|(hosts, _)| hosts.are_several());
+        Ok(Self { pool, reads, followed })
     }
 
-    /// Opens one connection and closes it again: whether the database is there, and if not, why. The pool
-    /// would only say that its time was out.
+    /// Opens two connections and closes them again: whether the database is there and its sessions are
+    /// one's own, and if not, why. The pool would only say that its time was out.
     ///
     /// # Errors
     /// [`StoreError`] with what the system or PostgreSQL said.
     pub async fn reach(url: &str) -> Result<(), StoreError> {
-        let options: PgConnectOptions = url.parse()?;
-        sqlx::PgConnection::connect_with(&options).await?.close().await?;
-        Ok(())
+        let options = Hosts::parse(url)?.find(Wanted::Primary).await?;
+        pooler::refuse_shared_sessions(&options).await
+    }
+
+    /// What keeps each pool on its host where an address names several. A serving process lets them look
+    /// every moment; a command is over before it matters.
+    #[must_use]
+    pub fn followers(&self) -> Vec<Follower> {
+        let follower = |(hosts, wanted): &(Hosts, Wanted)| {
+            let pool = match wanted {
+                Wanted::Primary => &self.pool,
+                Wanted::Replica => &self.reads,
+            };
+            Follower::new(hosts.clone(), *wanted, pool.clone())
+        };
+        self.followed.iter().map(follower).collect()
     }
 
     /// Brings the schema up to date. Several processes may call it at once; one does the work.
@@ -138,12 +164,24 @@ impl Store {
     }
 }
 
-async fn open_pool(url: &str, connections_max: u32) -> Result<PgPool, StoreError> {
-    let options: PgConnectOptions = url.parse()?;
-    let pool = PgPoolOptions::new()
+async fn open_pool(
+    hosts: &Hosts,
+    wanted: Wanted,
+    connections_max: u32,
+) -> Result<PgPool, StoreError> {
+    let mut options = PgPoolOptions::new()
         .max_connections(connections_max)
-        .acquire_timeout(std::time::Duration::from_secs(10))
-        .connect_with(options.application_name("mathesis"))
-        .await?;
-    Ok(pool)
+        .acquire_timeout(std::time::Duration::from_secs(10));
+    if hosts.are_several() && wanted == Wanted::Primary {
+        // A host that was the primary and comes back as a replica would take no write.
+        options = options.after_connect(|session, _| {
+            Box::pin(async move {
+                if hosts::is_replica(session).await? {
+                    return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into()));
+                }
+                Ok(())
+            })
+        });
+    }
+    Ok(options.connect_with(hosts.find(wanted).await?).await?)
 }

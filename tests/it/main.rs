@@ -27,6 +27,7 @@ mod paired;
 mod probation;
 mod real_scores;
 mod rehearsal;
+mod replicas;
 mod restart;
 mod retention;
 mod schedules;
