@@ -16,6 +16,7 @@ pub mod demo;
 pub mod effects;
 pub mod experiment;
 pub mod http;
+pub mod notify;
 pub mod orchestrator;
 pub mod outbound;
 pub mod postgres;

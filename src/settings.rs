@@ -193,6 +193,13 @@ pub fn read_dotenv() -> Result<HashMap<String, String>, SettingsError> {
     }
 }
 
+/// The secret that a workflow names by its environment variable: from the environment, or from `.env`.
+#[must_use]
+pub fn secret_of_environment(name: &str) -> Option<Secret> {
+    let dotenv = read_dotenv().unwrap_or_default();
+    Sources { environment: |name: &str| std::env::var(name).ok(), dotenv: &dotenv }.secret(name)
+}
+
 /// The line of a `.env` may hold a secret, so that it is not shown.
 fn dotenv_problem(error: &dotenvy::Error) -> String {
     match error {

@@ -3,6 +3,7 @@
 mod database;
 mod disk;
 mod models;
+mod notify;
 mod pipeline;
 
 use clap::Args;

@@ -19,6 +19,7 @@ mod import;
 mod insight;
 mod key;
 mod migrate;
+mod notify;
 mod orchestrate;
 mod output;
 mod overall;
@@ -113,6 +114,9 @@ enum Command {
     /// Make, list and revoke the keys of the HTTP interface
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// See what the webhook was told, try it, send again what was given up
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// See what operators did, when and why
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -238,6 +242,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Gate(command) => gate::run(command, &settings).await,
         Command::Task(command) => task::run(command, &settings).await,
         Command::Key(command) => key::run(command, &settings).await,
+        Command::Notify(command) => notify::run(command, &settings).await,
         Command::Audit(command) => audit::run(command, &settings).await,
         Command::Import(command) => import::run(command, &settings).await,
         Command::Export(command) => export::run(command, &settings).await,

@@ -19,6 +19,7 @@ pub mod words;
 use serde::Serialize;
 
 use crate::store::analytics::Analytics;
+use crate::store::notifications::Trouble;
 
 /// The stylesheet of every page, `text/css`.
 pub const STYLESHEET: &str = include_str!("templates/style.css");
@@ -44,4 +45,7 @@ pub struct WorkflowAnalytics {
     pub workflow: String,
     /// What it has done and learnt.
     pub analytics: Analytics,
+    /// Notifications that could not be delivered so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undelivered: Option<Trouble>,
 }

@@ -273,7 +273,7 @@ fn testing(text: &str) -> Analytics {
 }
 
 fn page(workflow: &str, analytics: Analytics) -> String {
-    shown(&[WorkflowAnalytics { workflow: workflow.to_owned(), analytics }])
+    shown(&[WorkflowAnalytics { workflow: workflow.to_owned(), analytics, undelivered: None }])
 }
 
 fn shown(workflows: &[WorkflowAnalytics]) -> String {

@@ -13,6 +13,7 @@ use super::statechart::{self, StateChart};
 use super::table::Table;
 use super::{WorkflowAnalytics, links, words};
 use crate::store::analytics::{Analytics, ArmCount, Phase};
+use crate::store::notifications::Trouble;
 
 /// Verdicts and insights on the first screen; their own pages have the others.
 const LATEST: usize = 3;
@@ -32,6 +33,8 @@ pub(super) struct Workflow {
     standing: String,
     cycle: Option<Cycle>,
     holds: Vec<Hold>,
+    /// Notifications that could not be delivered, in words.
+    undelivered: Option<String>,
     /// False while automation is switched off.
     automatic: bool,
     learning: String,
@@ -142,6 +145,7 @@ impl Workflow {
             standing: words::standing(it),
             cycle: cycle(&id, &of.workflow, it),
             holds: holds(&of.workflow, it),
+            undelivered: of.undelivered.as_ref().map(Trouble::in_words),
             automatic: it.holds.iter().all(|hold| hold.kind != "automation_off"),
             learning: words::learning(it),
             measures: it.learning.as_ref().map(learning::measures).unwrap_or_default(),

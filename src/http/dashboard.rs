@@ -27,6 +27,7 @@ use super::path::{PathOf, QueryOf};
 use crate::dashboard::{SCRIPT, STYLESHEET, WorkflowAnalytics, first};
 use crate::runtime::Workflow;
 use crate::store::analytics::{self, AnalyticsQuery};
+use crate::store::notifications;
 
 /// Which days, and which workflow. An empty field is one that was left out, as forms send them.
 #[derive(Debug, Default, Deserialize)]
@@ -121,7 +122,8 @@ async fn load(app: &App, workflow: &Workflow, range: &Range) -> Result<WorkflowA
     };
     let pool = app.engine.store.reads();
     let analytics = analytics::load(pool, workflow.workflow_id, &query).await?;
-    Ok(WorkflowAnalytics { workflow: workflow.name().to_owned(), analytics })
+    let undelivered = notifications::trouble(pool, workflow.workflow_id).await?;
+    Ok(WorkflowAnalytics { workflow: workflow.name().to_owned(), analytics, undelivered })
 }
 
 fn day(field: &str, text: &str) -> Result<Option<NaiveDate>, Problem> {

@@ -21,6 +21,7 @@ mod keyring;
 mod login;
 mod metrics;
 mod models;
+mod notifications;
 mod observe;
 mod operations;
 mod overall;

@@ -17,7 +17,7 @@ use super::error::Problem;
 use super::operations::{self, CYCLE_OPERATIONS};
 use super::{
     App, assignments, audit, blame, conflicts, costs, cycles, dashboard, events, health, history,
-    login, metrics, models, observe, overall, stream, tasks, versions,
+    login, metrics, models, notifications, observe, overall, stream, tasks, versions,
 };
 use crate::runtime::Operation;
 
@@ -94,6 +94,7 @@ fn reading() -> Router<App> {
         .route("/v1/workflows/{workflow}/costs", get(costs::costs))
         .route("/v1/workflows/{workflow}/insights", get(history::insights))
         .route("/v1/workflows/{workflow}/changes", get(history::changes))
+        .route("/v1/workflows/{workflow}/notifications", get(notifications::list))
         .route("/v1/workflows/{workflow}/audit", get(audit::of_workflow))
         .route("/v1/audit", get(audit::all))
         .route("/v1/automation", get(overall::switch))

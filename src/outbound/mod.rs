@@ -5,9 +5,11 @@
 //! a key or an address with a password in an error.
 
 mod exchange;
+mod public;
 mod throttle;
 
 pub use exchange::{Failure, FailureKind, Reply, exchange, failure_of, header, read_body};
+pub use public::{NotPublic, is_public, public_client};
 pub use throttle::{Closed, Throttle, WAIT_MAX};
 
 use std::time::Duration;

@@ -16,8 +16,10 @@ use crate::store::changes::{self, ChangeKind, Intent};
 use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::experiments::{self, ExperimentRow, VerdictRow};
 use crate::store::holds::{self, HoldKind, Lift, NewHold};
+use crate::store::notifications::{self, News};
 use crate::store::versions::{self, NewVersion, Version};
 use crate::store::{StoreError, effects, insights, probations};
+use crate::workflow::definition::NotifyKind;
 
 /// One transition, as the projections see it.
 pub(super) struct Turn<'t> {
@@ -35,6 +37,18 @@ impl Turn<'_> {
 
     fn ended(&self) -> bool {
         self.left_its_state() && self.transition.to_state.is_terminal()
+    }
+
+    /// Tells the workflow's webhook, in the transaction of the transition.
+    pub(super) async fn tell(
+        &self,
+        tx: &mut PgConnection,
+        kind: NotifyKind,
+        subject: &str,
+        said: &str,
+    ) -> Result<(), StoreError> {
+        let news = News { kind, cycle: Some(self.after.cycle), subject, said };
+        notifications::tell(tx, self.workflow_id, &news, self.now).await
     }
 }
 
@@ -179,6 +193,7 @@ async fn verdict(
         from_a_look: looked_at(turn, model),
     };
     experiments::commit_verdict(tx, turn.workflow_id, cycle, model, &row, turn.now).await?;
+    turn.tell(tx, NotifyKind::Verdict, model, &sentence).await?;
     note_test(tx, turn, experiment, &look).await
 }
 
@@ -315,6 +330,11 @@ async fn intend(
             reason: turn.transition.reason.as_deref(),
         };
         changes::intend(tx, turn.workflow_id, &intent, turn.now).await?;
+        if kind != ChangeKind::Apply {
+            let why = intent.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+            let said = format!("{} {summary}, by {}{why}", change.model, intent.changed_by);
+            turn.tell(tx, NotifyKind::Rollback, &change.model, &said).await?;
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::engine::Engine;
 use super::registry::Workflow;
 use crate::store::StoreError;
+use crate::store::notifications;
 use crate::store::pipeline::prune::prune as prune_pipeline;
 use crate::store::retention::{self, Cleanup};
 
@@ -56,6 +57,7 @@ pub async fn prune(engine: &Engine, workflow: &Workflow) -> Result<Pruned, Store
     }
     let before = cleanup.created_before;
     while retention::prune_assignments(pool, workflow.workflow_id, before, BATCH).await? > 0 {}
+    while notifications::prune(pool, workflow.workflow_id, before, BATCH).await? > 0 {}
     while prune_pipeline(pool, workflow.workflow_id, before, BATCH).await? > 0 {}
     retention::prune_sessions(pool, engine.now()).await?;
     if pruned.unanalyzed > 0 {

@@ -325,8 +325,9 @@ async fn report(
         remedy: failure.remedy,
         placed_by: "mathesis".to_owned(),
     };
-    let mut conn = engine.store.pool().acquire().await?;
-    holds::place(&mut conn, workflow_id, &hold, engine.now()).await?;
+    let mut tx = engine.store.pool().begin().await?;
+    holds::place(&mut tx, workflow_id, &hold, engine.now()).await?;
+    tx.commit().await?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::experiment::{ByArm, Phase, probation};
 use crate::store::experiments::{self, ExperimentRow};
 use crate::store::probations::{self, Ended};
 use crate::store::{StoreError, versions};
+use crate::workflow::definition::NotifyKind;
 
 /// Writes down how probations ended, and freezes their scores: of every model that the transition
 /// decided, and of all that are open where it left Probation.
@@ -101,6 +102,7 @@ async fn end(
         sentence: &ending.sentence(model, versions, pooled, retain),
     };
     probations::end(tx, workflow_id, (cycle, model), &ended, turn.now).await?;
+    turn.tell(tx, NotifyKind::Verdict, model, ended.sentence).await?;
     let tasks = narrow(pooled.candidate.count);
     versions::note_test(tx, workflow_id, model, versions.candidate, pooled.candidate.mean(), tasks)
         .await

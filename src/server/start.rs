@@ -17,11 +17,12 @@ use super::{Server, ServerOptions, orchestrating, ring};
 use crate::claude::{ClaudeApi, ClaudeSettings, HttpClaude};
 use crate::cycle::Event;
 use crate::http;
+use crate::notify::Notifier;
 use crate::runtime::{
     AdvanceError, Engine, EngineSettings, Operation, OperationError, Operator, Registry, Runtime,
     Submission, What, Workflow, advance,
 };
-use crate::settings::Settings;
+use crate::settings::{Settings, secret_of_environment};
 use crate::store::{Store, StoreError, cycles, holds, keys};
 use crate::task_log::{LoggerLimits, TaskLogger};
 use crate::workflow::{Definition, load};
@@ -77,6 +78,8 @@ async fn start_on(
     );
     logger_tasks.spawn(ring(logger.touched(), engine.clone(), stop_logger.clone()));
     let runtime = Runtime::start(engine.clone()).await.inspect_err(|_| stop_logger.cancel())?;
+    let notifier = Notifier::new(engine.clone(), Arc::new(secret_of_environment));
+    logger_tasks.spawn(notifier.run(stop_logger.clone()));
     let stop_http = CancellationToken::new();
     let orchestrating = plan.and_then(|plan| plan.start(&runtime, &logger));
     let hook = orchestrating.as_ref().map(orchestrating::Orchestrating::routes);

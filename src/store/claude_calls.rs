@@ -1,13 +1,14 @@
-//! Every paid call: a row before it, a row after it. Only ever added to, and outside the fence.
+//! Every paid call: a row before it, a row after it. Only ever added to, and outside the fence; forgetting a task
+//! alone takes words out of an answer.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
-use super::StoreError;
 use super::analysis_plans::{self, AnalysisPlan};
+use super::{StoreError, notifications};
 
 /// Who makes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +173,7 @@ pub async fn begin(
     Ok(())
 }
 
-/// Writes down what a call came to.
+/// Writes down what a call came to, and tells if that is the month's 80% of the budget.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -183,6 +184,7 @@ pub async fn end(
     outcome: &CallOutcome,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
     sqlx::query!(
         "INSERT INTO claude_call_outcomes (workflow_id, call_id, status, http_status, stop_reason, request_id,
                 input_tokens, cache_creation_tokens, cache_read_tokens, output_tokens, cost_usd,
@@ -206,8 +208,10 @@ pub async fn end(
         outcome.duration_ms,
         now
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
+    notifications::tell_of_budget(&mut tx, workflow_id, now).await?;
+    tx.commit().await?;
     Ok(())
 }
 
@@ -315,7 +319,7 @@ pub async fn answers_for_purpose(
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn cost_since(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     workflow_id: i64,
     since: DateTime<Utc>,
 ) -> Result<Decimal, StoreError> {
@@ -330,7 +334,7 @@ pub async fn cost_since(
         workflow_id,
         since
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?)
 }
 

@@ -8,6 +8,8 @@ use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
 use super::StoreError;
+use super::notifications::{self, News};
+use crate::workflow::definition::NotifyKind;
 
 /// Why something is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -135,7 +137,8 @@ pub struct Lift<'l> {
     pub now: DateTime<Utc>,
 }
 
-/// Places a hold. One that stands already stays as it is, and false is returned.
+/// Places a hold, and tells of it. One that stands already stays as it is, and false is returned. Part of the caller's
+/// transaction.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -160,10 +163,21 @@ pub async fn place(
         now,
         hold.placed_by
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?
     .rows_affected();
+    if placed == 1 {
+        let said = format!("{} What helps: {}", sentence(&hold.reason), hold.remedy);
+        let subject = hold.kind.as_str();
+        let news = News { kind: NotifyKind::Hold, cycle: hold.cycle, subject, said: &said };
+        notifications::tell(conn, workflow_id, &news, now).await?;
+    }
     Ok(placed == 1)
+}
+
+fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }
 
 /// Lifts the standing holds of one kind; returns how many.

@@ -34,6 +34,7 @@ pub mod insights;
 pub mod keys;
 pub mod leases;
 pub mod metrics;
+pub mod notifications;
 pub mod pipeline;
 mod pooler;
 pub mod probations;

@@ -6,6 +6,7 @@
 
 mod analysis;
 mod documents;
+mod notify;
 
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
@@ -19,6 +20,7 @@ use crate::workflow::schedule::CronExpression;
 
 pub use analysis::Analysis;
 pub use documents::{CandidateMode, Documents};
+pub use notify::{Notify, NotifyKind};
 
 /// Everything that a workflow is: its keys and its prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +63,9 @@ pub struct Definition {
     /// Where a person is asked.
     #[serde(default)]
     pub approval: Approval,
+    /// Whom the workflow tells what.
+    #[serde(default)]
+    pub notify: Notify,
     /// How long things may take.
     #[serde(default)]
     pub timeouts: Timeouts,

@@ -94,6 +94,7 @@ impl Definition {
                 ),
             ),
             ("approval", approval.to_owned()),
+            ("notify", self.notify.in_words()),
         ]
     }
 

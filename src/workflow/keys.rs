@@ -7,6 +7,8 @@ use rust_decimal::Decimal;
 use toml::Value;
 
 use crate::analysis::Tags;
+use crate::report::Language;
+use crate::workflow::definition::NotifyKind;
 use crate::workflow::placeholders;
 use crate::workflow::schedule::CronExpression;
 
@@ -62,6 +64,12 @@ pub(super) const KEYS: &[Key] = &[
     key("watch.tolerance_basis_points", Rule::Integer(0, 10_000)),
     key("watch.on_alarm", Rule::Text(on_alarm)),
     key("approval.ask", Rule::Text(approval_ask)),
+    key("notify.url", Rule::Text(web_address)),
+    key("notify.kinds", Rule::TextList(notify_kind)),
+    key("notify.secret_env", Rule::Text(variable_name)),
+    key("notify.allow_private", Rule::Boolean),
+    key("notify.language", Rule::Text(language)),
+    key("notify.dashboard_url", Rule::Text(web_address)),
     key("timeouts.run_silent_hours", Rule::Integer(1, 8760)),
     key("timeouts.slot_score_hours", Rule::Integer(1, 720)),
     key("timeouts.test_days", Rule::Integer(1, 365)),
@@ -229,6 +237,40 @@ fn cron(text: &str) -> Option<String> {
         "must be a cron expression of five fields, such as \"0 3 * * *\" for every day at 03:00: {}",
         error.problem()
     ))
+}
+
+fn web_address(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?']).next());
+    let good = text.is_empty()
+        || (host.is_some_and(|host| !host.is_empty() && !host.contains('@'))
+            && text.len() <= 2_000
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#'));
+    (!good).then(|| {
+        "must be empty, or an address that begins with https:// or http://, without a user, a password or #".to_owned()
+    })
+}
+
+fn notify_kind(text: &str) -> Option<String> {
+    let good = NotifyKind::ALL.iter().any(|kind| kind.as_str() == text);
+    (!good).then(|| {
+        let known = NotifyKind::ALL.map(NotifyKind::as_str).join(", ");
+        format!("is nothing that is told; known here: {known}")
+    })
+}
+
+fn variable_name(text: &str) -> Option<String> {
+    let mut letters = text.chars();
+    let good = letters.next().is_some_and(|first| first.is_ascii_uppercase())
+        && letters.all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        && text.len() <= 100;
+    (!good).then(|| {
+        "must be the name of an environment variable in capitals, such as \"MATHESIS_NOTIFY_SECRET\"; the secret itself does not belong here".to_owned()
+    })
+}
+
+fn language(text: &str) -> Option<String> {
+    text.parse::<Language>().err().map(|_| "must be \"en\" or \"el\"".to_owned())
 }
 
 fn config_folder(text: &str) -> Option<String> {

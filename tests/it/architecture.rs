@@ -89,6 +89,7 @@ fn sql_is_written_in_the_store_only() {
         "effects",
         "experiment",
         "http",
+        "notify",
         "orchestrator",
         "postgres",
         "report",
@@ -116,7 +117,7 @@ fn modules_depend_in_one_direction() {
         &["analysis", "workflow", "research", "report"],
         &["store", "claude"],
         &["effects", "runtime", "task_log"],
-        &["http", "cli", "server", "demo", "dashboard", "orchestrator"],
+        &["http", "cli", "server", "demo", "dashboard", "notify", "orchestrator"],
     ];
     // The log's types are what the store writes and the windows are what a prompt shows, so these
     // two look up by one layer, for types alone.
@@ -139,7 +140,9 @@ fn modules_depend_in_one_direction() {
 
 #[test]
 fn a_cycle_is_changed_by_advance_alone() {
-    for folder in ["effects", "http", "cli", "dashboard", "demo", "server", "orchestrator"] {
+    for folder in
+        ["effects", "http", "cli", "dashboard", "demo", "server", "notify", "orchestrator"]
+    {
         for (path, code) in code_of(folder) {
             assert!(
                 !code.contains("cycles::checkpoint") && !code.contains("cycle::step"),

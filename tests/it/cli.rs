@@ -1,6 +1,7 @@
 //! The command line as its user has it: the real program, in a folder of its own.
 
 mod doctor;
+mod notify;
 mod pull;
 mod resuming;
 mod secrets;
@@ -126,8 +127,13 @@ struct Serving {
 
 impl Serving {
     fn start(place: &Place) -> Self {
+        Self::start_with(place, &[])
+    }
+
+    fn start_with(place: &Place, environment: &[(&str, &str)]) -> Self {
         let mut child = place
             .command(&["serve", "--port", "0"])
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -22,6 +22,7 @@ mod insights;
 mod invariants;
 mod learning;
 mod month;
+mod notify;
 mod orchestrator;
 mod paired;
 mod probation;

@@ -6,6 +6,7 @@
 
 mod alarm;
 mod conflict;
+mod notify;
 mod probation;
 
 use crate::support::site::{Site, unlock};

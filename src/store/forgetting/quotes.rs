@@ -82,7 +82,8 @@ pub(super) async fn take_out(
         + of_analyses(conn, workflow_id, quotes, since).await?
         + of_insights(conn, workflow_id, quotes, since).await?
         + of_judgements(conn, workflow_id, quotes, since).await?
-        + of_candidates(conn, workflow_id, quotes, since).await?;
+        + of_candidates(conn, workflow_id, quotes, since).await?
+        + of_failures(conn, workflow_id, quotes, since).await?;
     Ok(mended)
 }
 
@@ -278,6 +279,68 @@ async fn of_candidates(
         )
         .execute(&mut *conn)
         .await?;
+    }
+    Ok(mended)
+}
+
+/// What people are told of failures, in which an excerpt of the guard's may stand.
+async fn of_failures(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    quotes: &Quotes,
+    since: DateTime<Utc>,
+) -> Result<usize, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT 'hold' AS "of!", hold_id::text AS "id!", reason AS "words!" FROM holds
+            WHERE workflow_id = $1 AND placed_at >= $2
+           UNION ALL
+           SELECT 'effect', effect_id::text, last_error FROM effects
+            WHERE workflow_id = $1 AND created_at >= $2 AND last_error IS NOT NULL
+           UNION ALL
+           SELECT 'notification', notification_id::text, said FROM notifications
+            WHERE workflow_id = $1 AND created_at >= $2"#,
+        workflow_id,
+        since
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut mended = 0;
+    for row in rows {
+        let Some(words) = whole(quotes, &row.words) else { continue };
+        mended += 1;
+        match row.of.as_str() {
+            "hold" => {
+                sqlx::query!(
+                    "UPDATE holds SET reason = $3 WHERE workflow_id = $1 AND hold_id::text = $2",
+                    workflow_id,
+                    row.id,
+                    words
+                )
+                .execute(&mut *conn)
+                .await?
+            }
+            "effect" => {
+                sqlx::query!(
+                    "UPDATE effects SET last_error = $3 WHERE workflow_id = $1 AND effect_id::text = $2",
+                    workflow_id,
+                    row.id,
+                    words
+                )
+                .execute(&mut *conn)
+                .await?
+            }
+            _ => {
+                sqlx::query!(
+                    "UPDATE notifications SET said = $3
+                      WHERE workflow_id = $1 AND notification_id::text = $2",
+                    workflow_id,
+                    row.id,
+                    words
+                )
+                .execute(&mut *conn)
+                .await?
+            }
+        };
     }
     Ok(mended)
 }

@@ -136,13 +136,22 @@ async fn no_table_keeps_a_word_of_it_and_the_totals_stay() {
         "INSERT INTO pipeline_jobs (workflow_id, task_id, run, source, status, run_after, outcome, outcome_words,
                 upload_title, created_at, finished_at)
          VALUES (1, 'seed-1', 1, 'webhook', 'done', now(), 'winner', 'her sister', 'private-picture', now(), now());
+         INSERT INTO holds (workflow_id, cycle, kind, code, reason, remedy, placed_at, placed_by)
+         SELECT 1, 1, 'effect_failed', 'no_usable_answer', 'the last copies a task: «' || original_prompt || '»', 'mend it',
+                created_at, 'mathesis'
+           FROM tasks WHERE clickup_task_id = 'seed-1';
+         INSERT INTO notifications (workflow_id, notification_id, kind, subject, said, status, next_attempt_at, give_up_at,
+                created_at)
+         SELECT 1, gen_random_uuid(), 'hold', '', reason, 'waiting', placed_at, placed_at, placed_at FROM holds
+          WHERE code = 'no_usable_answer';
+         UPDATE effects SET last_error = (SELECT reason FROM holds WHERE code = 'no_usable_answer');
          INSERT INTO pipeline_steps (workflow_id, job_id, step, begun_at, ended_at, outcome)
          VALUES (1, 1, 'enhance', now(), now(), '{\"prompt\": \"Ευγενίας\"}')",
     )
     .execute(stage.pool())
     .await
     .expect("the pipeline did it");
-    assert!(where_it_stands(&stage, TRACES[0]).await.len() >= 7, "it stands in many places first");
+    assert!(where_it_stands(&stage, TRACES[0]).await.len() >= 10, "it stands in many places first");
     let before = dashboard(&stage).await;
 
     let done = forget(&stage, "seed-1", None).await.expect("it is forgotten");

@@ -38,6 +38,7 @@ fn routes() -> Vec<(&'static str, String, [bool; 3])> {
         ("GET", format!("{WF}/cycles/1/calls"), READ),
         ("GET", format!("{WF}/costs"), READ),
         ("GET", format!("{WF}/insights"), READ),
+        ("GET", format!("{WF}/notifications"), READ),
         ("GET", format!("{WF}/changes"), READ),
         ("GET", "/analytics".to_owned(), READ),
         ("GET", "/metrics".to_owned(), READ),

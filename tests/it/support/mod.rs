@@ -3,6 +3,7 @@
 mod cluster;
 mod events;
 mod probe;
+pub mod receiver;
 mod record;
 pub mod site;
 pub mod stage;

@@ -1,5 +1,7 @@
 //! A site: the real binary on a database of its own, with a Claude on loopback, to be killed at will.
 
+mod ground;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,6 +13,8 @@ use mathesis::stand_in::claude::{ClaudeStandIn, Reply, StandInSettings};
 use serde_json::{Value, json};
 use sqlx::{PgPool, Postgres, Transaction};
 use tempfile::TempDir;
+
+pub use ground::{free_port, write_site};
 
 use super::cluster::database_url;
 use super::stage::{NANO, WAN};
@@ -37,6 +41,21 @@ pub struct Drawn {
     task: String,
     model: &'static str,
     told: Value,
+}
+
+impl Drawn {
+    pub fn task(&self) -> &str {
+        &self.task
+    }
+
+    pub fn model(&self) -> &'static str {
+        self.model
+    }
+
+    /// What it was told.
+    pub fn told(&self) -> &Value {
+        &self.told
+    }
 }
 
 #[derive(Default)]
@@ -154,6 +173,28 @@ impl Site {
         let answer = self.http.get(self.address(path)).send().await.expect("the server answers");
         assert_eq!(answer.status(), 200, "{path}");
         answer.json().await.expect("the answer is JSON")
+    }
+
+    /// Runs a command beside the server, and gives what it says.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let done = Command::new(env!("CARGO_BIN_EXE_mathesis"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("USER", "eleni")
+            .env("DATABASE_URL", &self.url)
+            .output()
+            .expect("the program runs");
+        let said = String::from_utf8(done.stdout).expect("UTF-8");
+        let err = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{arguments:?}: {said}{err}");
+        said
+    }
+
+    /// Where the site's files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Posts as a client does that must go on whatever happens; true when it was acknowledged.
@@ -433,47 +474,6 @@ impl Asked {
         }
         reply
     }
-}
-
-/// Writes the shipped workflow into a folder under that guard, and documents for its models.
-pub fn write_site(folder: &TempDir, guard: &str) {
-    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("workflows/image-editing");
-    let own = folder.path().join("workflows/image-editing");
-    copy(&shipped, &own);
-    let file = own.join("workflow.toml");
-    let text = std::fs::read_to_string(&file).expect("the workflow reads");
-    let guarded = text.replace("\nmode = \"probation\"\n", &format!("\nmode = \"{guard}\"\n"));
-    assert!(guarded.contains(&format!("\nmode = \"{guard}\"\n")), "the guard is set");
-    // Its tasks draw a slot of one model each, so thirty slots of two models would take more tasks
-    // than open the next analysis, which ends a probation.
-    let guarded = guarded.replace("probation_tasks = 30", "probation_tasks = 20");
-    std::fs::write(&file, guarded).expect("the workflow is written");
-    for model in [WAN, NANO] {
-        let config = folder.path().join("config/deep_research").join(model);
-        std::fs::create_dir_all(&config).expect("the folder can be made");
-        std::fs::write(config.join("activation.txt"), "You enhance prompts.\n").expect("written");
-        std::fs::write(config.join("research.md"), "# Research\n\n## Works\nShort.\n")
-            .expect("written");
-    }
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).expect("the folder can be made");
-    for entry in std::fs::read_dir(from).expect("the folder reads") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).expect("the file is copied");
-        }
-    }
-}
-
-/// A port that nobody listens on.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("an address").port()
 }
 
 /// Awaits a condition of another process, which can only be asked for again and again.
