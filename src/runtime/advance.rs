@@ -146,7 +146,9 @@ pub enum AdvanceError {
         workflow_id: i64,
     },
     /// The cycle that was meant has ended.
-    #[error("cycle {meant} has ended; cycle {open} is open now")]
+    #[error(
+        "cycle {meant} has ended; cycle {open} is open now: `mathesis cycle show` tells where it stands"
+    )]
     CycleEnded {
         /// The cycle that was meant.
         meant: i64,

@@ -7,6 +7,7 @@
 mod alarm;
 mod conflict;
 mod notify;
+mod paused;
 mod probation;
 
 use crate::support::site::{Site, unlock};

@@ -215,7 +215,7 @@ impl Turn<'_> {
             .collect();
         if awaited.is_empty() {
             return Err(OperationError::NothingToDo(format!(
-                "cycle {number} waits for nobody's approval"
+                "cycle {number} waits for nobody's approval; `mathesis cycle show` tells where it stands"
             )));
         }
         if awaited.iter().any(|hold| hold.subject == ApprovalStage::ProbationUndecided.as_str()) {
@@ -242,8 +242,10 @@ impl Turn<'_> {
         let asked = Self::undecided(cycle);
         if let Some(other) = models.iter().find(|model| !asked.contains(model)) {
             return Err(OperationError::NothingToDo(format!(
-                "no probation of {other} waits for a person's word; those that do: {}",
-                asked.join(", ")
+                "no probation of {other} waits for a person's word; those that do: {}. `mathesis cycle {} --model {}` settles one of them",
+                asked.join(", "),
+                if keep { "approve" } else { "refuse" },
+                asked.first().map_or("", String::as_str)
             )));
         }
         for model in asked.into_iter().filter(|model| models.is_empty() || models.contains(model)) {
@@ -282,11 +284,21 @@ impl Turn<'_> {
             return Ok(format!("cycle {number} puts its undecided adoptions back"));
         }
         let event = Event::CandidatesRefused { models: models.to_vec() };
-        self.submit(&cycle, event, &self.subject, |state| match state {
-            StateName::Rejected => format!("cycle {number} has ended: no candidate is left"),
-            _ => format!("the candidates are refused; cycle {number} goes on with the others"),
+        let refused = self
+            .submit(&cycle, event, &self.subject, |state| match state {
+                StateName::Rejected => format!("cycle {number} has ended: no candidate is left"),
+                _ => format!("the candidates are refused; cycle {number} goes on with the others"),
+            })
+            .await;
+        refused.map_err(|error| match error {
+            OperationError::Advance(AdvanceError::Invalid(_)) => {
+                let of = if models.is_empty() { String::new() } else { format!(" of {}", models.join(", ")) };
+                OperationError::NothingToDo(format!(
+                    "cycle {number} has no candidate{of} to refuse; `mathesis cycle show` tells where it stands"
+                ))
+            }
+            other => other,
         })
-        .await
     }
 
     pub(super) async fn retry(&self) -> Result<String, OperationError> {
@@ -307,7 +319,7 @@ impl Turn<'_> {
         let retried = effects::retry_failed(&mut tx, self.workflow_id, cycle.number, now).await?;
         if lifted + retried == 0 {
             return Err(OperationError::NothingToDo(format!(
-                "nothing of cycle {} has failed",
+                "nothing of cycle {} has failed; `mathesis cycle show` tells what it waits for",
                 cycle.number
             )));
         }
@@ -325,7 +337,7 @@ impl Turn<'_> {
         let now = self.engine.now();
         if !effects::grant_step(&mut tx, self.workflow_id, cycle.number, now).await? {
             return Err(OperationError::NothingToDo(format!(
-                "cycle {} has no effect waiting",
+                "cycle {} has no effect waiting; `mathesis cycle show` tells where it stands",
                 cycle.number
             )));
         }

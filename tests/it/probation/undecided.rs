@@ -6,7 +6,7 @@ use mathesis::runtime::{Advanced, Operation, Submission, What, advance};
 
 use super::{documents, holds, on_probation, regresses, stands, watch_adoptions};
 use crate::support::Stage;
-use crate::support::stage::WAN;
+use crate::support::stage::{NANO, WAN};
 
 /// A probation whose time ran out twice with fewer than eight scores an arm.
 async fn asked() -> Stage {
@@ -85,20 +85,63 @@ async fn the_person_may_put_it_back() {
     assert_eq!(stands(&stage, WAN).await.0, "regressed");
 }
 
+/// Both models' probations wait for a word.
+async fn both_asked() -> Stage {
+    let stage = Stage::builder().on_probation().build().await;
+    watch_adoptions(&stage).await;
+    for _ in 0..2 {
+        stage.clock.advance(Duration::days(14));
+        stage.watch().await;
+    }
+    assert_eq!(stage.held_by().await, ["approval"]);
+    stage
+}
+
+fn of(model: &str) -> Vec<String> {
+    vec![model.to_owned()]
+}
+
+#[tokio::test]
+async fn one_models_adoption_may_be_kept_and_the_others_put_back() {
+    let stage = both_asked().await;
+    stage.please(Operation::Approve { models: of(WAN) }).await;
+    assert_eq!(stage.state().await, StateName::Probation, "the other one still waits");
+    assert_eq!(stage.held_by().await, ["approval"]);
+    assert_eq!(stands(&stage, WAN).await.0, "kept");
+    assert_eq!(stands(&stage, NANO).await.0, "open");
+    stage.please(Operation::Refuse { models: of(NANO) }).await;
+    assert_eq!(stage.step().await, StateName::Applied, "an adoption stands");
+    assert_eq!((stage.active_version(WAN).await, stage.active_version(NANO).await), (2, 1));
+    assert_eq!(stands(&stage, NANO).await.0, "regressed");
+    assert_eq!(stage.held_by().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_model_that_waits_for_no_word_is_told_so_with_the_next_command() {
+    let stage = both_asked().await;
+    stage.please(Operation::Refuse { models: of(NANO) }).await;
+    let said = [
+        stage.refused(Operation::Approve { models: of(NANO) }).await,
+        stage.refused(Operation::Refuse { models: vec![WAN.to_owned(), NANO.to_owned()] }).await,
+    ];
+    insta::assert_snapshot!(said.join("\n"));
+    assert_eq!(stands(&stage, WAN).await.0, "open", "nothing was changed");
+}
+
 #[tokio::test]
 async fn scores_that_come_after_the_question_answer_it() {
     let stage = on_probation().await;
     let mut told = Vec::new();
     for n in 1..=30 {
         let task = format!("slow-{n}");
-        for model in [WAN, crate::support::stage::NANO] {
+        for model in [WAN, NANO] {
             told.push((task.clone(), model, stage.assign(&task, model).await));
         }
     }
     // A hold keeps the holders' patience from running out, not the question from being asked before.
     for _ in 0..2 {
         let cycle = stage.cycle().await;
-        for model in [WAN, crate::support::stage::NANO] {
+        for model in [WAN, NANO] {
             let from = stage.clock_of_probation(model).await;
             stage.clock.advance(Duration::minutes(1));
             look(&stage, cycle.number, model, from).await;
