@@ -376,10 +376,13 @@ impl CallError {
     /// All of it in words: what happened, that nothing is lost, what to do.
     #[must_use]
     pub fn words(&self) -> String {
-        format!(
-            "{self} Nothing is lost: the tasks and the cycle stay as they are. {}",
-            self.remedy()
-        )
+        format!("{} {}", self.reason(), self.remedy())
+    }
+
+    /// What happened, and that nothing is lost; for whoever tells the remedy beside it.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        format!("{self}{NOTHING_IS_LOST}")
     }
 
     /// What a failed attempt means to the caller.
@@ -429,6 +432,10 @@ impl CallError {
         }
     }
 }
+
+/// How a reason ends: what the failure means to a cycle.
+pub(crate) const NOTHING_IS_LOST: &str =
+    " Nothing is lost: the tasks and the cycle stay as they are.";
 
 fn spent_thinking(only_thought: bool) -> &'static str {
     if only_thought { ", for all of it went on thinking" } else { "" }

@@ -86,7 +86,8 @@ fn told(error: RehearsalError) -> Failure {
         RehearsalError::NoTasks => Failure::not_found(error.to_string()),
         RehearsalError::Budget { .. } => Failure::refused(error.to_string()),
         error => Failure::failed(format!(
-            "{error}. Nothing live has changed; what was paid is in `mathesis cost`"
+            "{}. Nothing live has changed; what was paid is in `mathesis cost`",
+            error.to_string().trim_end_matches('.')
         )),
     }
 }

@@ -106,6 +106,9 @@ impl From<sqlx::Error> for EffectFailure {
     }
 }
 
+/// How the remedy of a failed call ends: what to do to the cycle once it is mended.
+pub(crate) const THEN_RETRY: &str = " Then `mathesis cycle retry`.";
+
 impl From<CallError> for EffectFailure {
     fn from(error: CallError) -> Self {
         Self {
@@ -113,8 +116,8 @@ impl From<CallError> for EffectFailure {
             retry_after: error.retry_after(),
             ..Self::for_good(
                 error.code(),
-                error.words(),
-                format!("{} Then `mathesis cycle retry`.", error.remedy()),
+                error.reason(),
+                format!("{}{THEN_RETRY}", error.remedy()),
             )
         }
     }

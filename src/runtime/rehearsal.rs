@@ -16,8 +16,10 @@ use super::engine::{Engine, EngineSettings};
 use super::registry::{Registry, RegistryError, Workflow, rules_of};
 use super::watcher::check_workflow;
 use super::worker::{Worked, Worker};
-use crate::claude;
+use crate::claude::{self, error::NOTHING_IS_LOST};
 use crate::cycle::{Snapshot, StateName};
+use crate::effects::THEN_RETRY;
+use crate::store::holds::HoldRow;
 use crate::store::insights::{self, InsightRow, Which};
 use crate::store::{Store, StoreError, claude_calls, costs, cycles, holds, rehearsal, versions};
 use crate::workflow::Definition;
@@ -99,7 +101,7 @@ pub enum RehearsalError {
         budget: Decimal,
     },
     /// A call failed, or no answer could be used.
-    #[error("{reason} What helps: {remedy}")]
+    #[error("the rehearsal stopped: {reason} What helps: {remedy}")]
     Held {
         /// What happened.
         reason: String,
@@ -252,7 +254,7 @@ impl Rehearsal {
         let cycle = open.map_or(0, |open| open.number);
         let hold = holds::standing(&mut conn, id, cycle).await?.into_iter().next();
         Ok(match hold {
-            Some(hold) => RehearsalError::Held { reason: hold.reason, remedy: hold.remedy },
+            Some(hold) => RehearsalError::Held { reason: reason(&hold), remedy: remedy(&hold) },
             None => RehearsalError::Advance("it stands still".to_owned()),
         })
     }
@@ -287,6 +289,32 @@ impl Rehearsal {
             insights: insights::read(pool, id, which).await?,
             models,
         })
+    }
+}
+
+/// What happened, without what it means to a cycle: no live one was touched.
+fn reason(hold: &HoldRow) -> String {
+    let reason = hold.reason.trim_end();
+    let reason = reason.strip_suffix(NOTHING_IS_LOST).unwrap_or(reason);
+    format!("{}.", reason.trim_end_matches('.'))
+}
+
+/// What to do: the hold's own remedy ends with what is to be done to a cycle, and this one is gone.
+fn remedy(hold: &HoldRow) -> String {
+    if let Some(mended) = hold.remedy.strip_suffix(THEN_RETRY) {
+        return match mended.strip_suffix(", then retry.") {
+            Some(first) => format!("{first}, then rehearse again."),
+            None => format!("{mended} Then rehearse again."),
+        };
+    }
+    match hold.code.as_str() {
+        "no_usable_answer" => {
+            "Rehearse again; if it goes on, name a stronger model under [claude] in workflow.toml.".to_owned()
+        }
+        "budget_spent" => {
+            "Raise claude.budget_usd_per_month in workflow.toml and start `mathesis serve` again, or wait for the next month.".to_owned()
+        }
+        _ => "`mathesis doctor` tells what is wrong here. Then rehearse again.".to_owned(),
     }
 }
 

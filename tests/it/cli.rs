@@ -3,6 +3,7 @@
 mod doctor;
 mod notify;
 mod pull;
+mod rehearse;
 mod resuming;
 mod secrets;
 
