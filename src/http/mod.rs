@@ -32,6 +32,7 @@ mod stream;
 mod tasks;
 mod versions;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 pub(crate) use body::read as read_body;
@@ -53,16 +54,29 @@ pub struct HttpSettings {
     pub open: bool,
 }
 
-/// What every handler shares. Cheap to clone.
+/// What every handler shares. Every layer of the router clones it for every request, so it is one pointer.
 #[derive(Clone)]
 pub struct App {
+    shared: Arc<Shared>,
+}
+
+/// What is behind the pointer of an [`App`].
+pub struct Shared {
     engine: Engine,
     assigner: VersionAssigner,
     logger: TaskLogger,
     settings: HttpSettings,
-    keys: Arc<Keyring>,
-    requests: Arc<Requests>,
+    keys: Keyring,
+    requests: Requests,
     hints: Arc<Hints>,
+}
+
+impl Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 impl App {
@@ -74,15 +88,16 @@ impl App {
         logger: TaskLogger,
         settings: HttpSettings,
     ) -> Self {
-        let keys = Arc::new(Keyring::new(engine.store.clone()));
-        Self {
+        let keys = Keyring::new(engine.store.clone());
+        let shared = Shared {
             engine,
             assigner,
             logger,
             settings,
             keys,
-            requests: Arc::default(),
+            requests: Requests::default(),
             hints: Arc::default(),
-        }
+        };
+        Self { shared: Arc::new(shared) }
     }
 }

@@ -223,7 +223,6 @@ pub(super) async fn advance_for(
         act.record(&mut tx, &turn).await?;
     }
     let claimed = queue_effects(engine, &mut tx, &turn, &wanted, submission.claims_next).await?;
-    cycles::hint(&mut tx, before.workflow_id).await?;
     tx.commit().await?;
     if claimed.is_none() {
         engine.work.notify_one();

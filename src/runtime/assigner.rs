@@ -122,6 +122,7 @@ struct Desk {
     holders: RwLock<Holders>,
     hasher: RandomState,
     waiting: Mutex<HashMap<PinKey, Pin>>,
+    making_room: tokio::sync::Mutex<()>,
     pins_wait: Notify,
     refresh: Notify,
     texts: Mutex<Vec<(i64, Arc<Version>)>>,
@@ -136,6 +137,7 @@ impl VersionAssigner {
             holders: RwLock::default(),
             hasher: RandomState::new(),
             waiting: Mutex::default(),
+            making_room: tokio::sync::Mutex::default(),
             pins_wait: Notify::new(),
             refresh: Notify::new(),
             texts: Mutex::default(),
@@ -306,15 +308,25 @@ impl VersionAssigner {
         self.desk.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Callers that find no room take turns, so that none of them writes what another one writes.
     async fn wait_for_room(&self) -> Result<(), StoreError> {
-        let full = self.waiting().len() > PINS_WAITING_MAX;
-        if full { self.write_pins().await } else { Ok(()) }
+        while self.waiting().len() > PINS_WAITING_MAX {
+            let _turn = self.desk.making_room.lock().await;
+            if self.waiting().len() > PINS_WAITING_MAX {
+                self.write_pins().await?;
+            }
+        }
+        Ok(())
     }
 
+    /// Writes the pin of a run that is about to be looked up. This one, since others may be very many.
     async fn flush_if_waiting(&self, key: RunKey<'_>) -> Result<(), StoreError> {
         let key = (key.workflow_id, key.task.to_owned(), key.run.to_owned(), key.model.to_owned());
-        let waits = self.waiting().contains_key(&key);
-        if waits { self.write_pins().await } else { Ok(()) }
+        let waits = self.waiting().get(&key).cloned();
+        match waits {
+            Some(pin) => self.write(std::slice::from_ref(&pin)).await,
+            None => Ok(()),
+        }
     }
 
     /// Writes the pins that wait. They stay in memory until they are committed, so a failure loses
@@ -324,13 +336,14 @@ impl VersionAssigner {
     /// [`StoreError`] when the database fails.
     pub async fn write_pins(&self) -> Result<(), StoreError> {
         let batch: Vec<Pin> = self.waiting().values().take(5_000).cloned().collect();
-        if batch.is_empty() {
-            return Ok(());
-        }
+        if batch.is_empty() { Ok(()) } else { self.write(&batch).await }
+    }
+
+    async fn write(&self, batch: &[Pin]) -> Result<(), StoreError> {
         let mut conn = self.engine.store.pool().acquire().await?;
-        assignments::insert_pins(&mut conn, &batch).await?;
+        assignments::insert_pins(&mut conn, batch).await?;
         let mut waiting = self.waiting();
-        for pin in &batch {
+        for pin in batch {
             waiting.remove(&pin_key(pin));
         }
         Ok(())

@@ -72,8 +72,10 @@ pub(super) async fn rows(
     }
     if turn.left_its_state() {
         let cycle = turn.after.cycle;
-        effects::cancel_for_left_state(tx, turn.workflow_id, cycle, turn.now).await?;
-        changes::drop_of_cancelled_effects(tx, turn.workflow_id, cycle, turn.now).await?;
+        let dropped = effects::cancel_for_left_state(tx, turn.workflow_id, cycle, turn.now).await?;
+        if dropped > 0 {
+            changes::drop_of_cancelled_effects(tx, turn.workflow_id, cycle, turn.now).await?;
+        }
     }
     if nothing_left_to_approve(&turn.after.state) {
         let lift =

@@ -189,7 +189,8 @@ pub async fn open(
     Ok(())
 }
 
-/// Writes the checkpoint of one transition: the snapshot and its row of history.
+/// Writes the checkpoint of one transition: the snapshot and its row of history, and the hint that
+/// [`hint`] gives, in one statement.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails; the caller's transaction is then to be rolled back.
@@ -203,38 +204,31 @@ pub async fn checkpoint(
     let event = to_json(&transition.event, "cycle_transitions", "event")?;
     let moved = transition.from_state != transition.to_state;
     sqlx::query!(
-        "UPDATE cycles
-            SET state = $3, version = $4, snapshot = $5,
-                state_entered_at = CASE WHEN $6 THEN $7 ELSE state_entered_at END,
-                ended_at = CASE WHEN $8 THEN $7 ELSE NULL END
-          WHERE workflow_id = $1 AND number = $2",
-        before.workflow_id,
-        before.number,
-        after.state.name().as_str(),
-        after.seq,
-        snapshot,
-        moved,
-        transition.at,
-        after.state.name().is_terminal()
-    )
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query!(
-        "INSERT INTO cycle_transitions (workflow_id, cycle, seq, event_name, event, from_state,
-                                        to_state, actor, reason, at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        r#"WITH moved AS (
+               UPDATE cycles
+                  SET state = $6, version = $3, snapshot = $11,
+                      state_entered_at = CASE WHEN $12 THEN $10 ELSE state_entered_at END,
+                      ended_at = CASE WHEN $13 THEN $10 ELSE NULL END
+                WHERE workflow_id = $1 AND number = $2)
+           INSERT INTO cycle_transitions (workflow_id, cycle, seq, event_name, event, from_state,
+                                          to_state, actor, reason, at)
+           VALUES ($1, $2, $3, $4, $5, $7, $6, $8, $9, $10)
+           RETURNING pg_notify('mathesis', workflow_id::text) AS "hint!""#,
         before.workflow_id,
         before.number,
         transition.seq,
         transition.event.name().as_str(),
         event,
-        transition.from_state.as_str(),
         transition.to_state.as_str(),
+        transition.from_state.as_str(),
         transition.actor,
         transition.reason,
-        transition.at
+        transition.at,
+        snapshot,
+        moved,
+        after.state.name().is_terminal()
     )
-    .execute(conn)
+    .fetch_one(conn)
     .await?;
     Ok(())
 }

@@ -123,8 +123,9 @@ pub async fn insert_claimed(
     })
 }
 
-/// The workflows that have an effect waiting to be claimed now. A plain read, so that the claim
-/// itself can name its workflow and stay on one shard.
+/// The workflows that have an effect waiting to be claimed now, which nothing holds. A plain read, so
+/// that the claim itself can name its workflow and stay on one shard. It only saves claims that would find
+/// nothing: what may be claimed is [`claim`]'s to say.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -133,7 +134,17 @@ pub async fn workflows_with_work(
     now: DateTime<Utc>,
 ) -> Result<Vec<i64>, StoreError> {
     Ok(sqlx::query_scalar!(
-        "SELECT DISTINCT workflow_id FROM effects WHERE status = 'pending' AND run_after <= $1",
+        r#"SELECT e.workflow_id AS "workflow_id!"
+             FROM effects e
+            WHERE e.status = 'pending' AND e.run_after <= $1
+              AND NOT EXISTS (
+                      SELECT FROM holds h
+                       WHERE h.workflow_id = e.workflow_id AND h.lifted_at IS NULL
+                         AND (h.cycle IS NULL OR h.cycle = e.cycle))
+           UNION
+           SELECT workflow_id FROM effects
+            WHERE status = 'pending' AND run_after <= $1
+              AND (kind IN ('revert', 'roll_back') OR step_granted)"#,
         now
     )
     .fetch_all(pool)
@@ -411,7 +422,8 @@ pub async fn renew(pool: &PgPool, worker_id: Uuid, lease: Duration) -> Result<u6
     Ok(renewed)
 }
 
-/// Drops what a left state had asked for, so that it is neither started nor, if running, accepted.
+/// Drops what a left state had asked for, so that it is neither started nor, if running, accepted. Returns
+/// how much that was.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -420,13 +432,13 @@ pub async fn cancel_for_left_state(
     workflow_id: i64,
     cycle: i64,
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let kinds: Vec<String> = EffectKind::ALL
         .iter()
         .filter(|kind| kind.ends_with_its_state())
         .map(|kind| kind.as_str().to_owned())
         .collect();
-    sqlx::query!(
+    let dropped = sqlx::query!(
         "UPDATE effects SET status = 'cancelled', worker_id = NULL, lease_until = NULL, finished_at = $4
           WHERE workflow_id = $1 AND cycle = $2
             AND ((kind = ANY($3) AND status IN ('pending', 'claimed', 'failed'))
@@ -438,8 +450,9 @@ pub async fn cancel_for_left_state(
         now
     )
     .execute(conn)
-    .await?;
-    Ok(())
+    .await?
+    .rows_affected();
+    Ok(dropped)
 }
 
 /// True when an earlier change of files is unfinished, so that a new one must wait.

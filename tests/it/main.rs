@@ -25,6 +25,7 @@ mod month;
 mod notify;
 mod orchestrator;
 mod paired;
+mod plans;
 mod probation;
 mod real_scores;
 mod rehearsal;

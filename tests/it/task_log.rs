@@ -4,9 +4,6 @@
 mod logger;
 mod order;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use chrono::{DateTime, TimeDelta, Utc};
 use mathesis::store::task_log::{Recorded, TaskRecord, abandon_silent, load_task, record};
 use mathesis::store::window;
@@ -14,7 +11,7 @@ use mathesis::task_log::{Arrived, parse_event};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::support;
+use crate::support::{self, Statements};
 
 fn time(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_763_800_000, 0).unwrap() + TimeDelta::seconds(second)
@@ -320,42 +317,16 @@ async fn eight_writers_with_the_same_events_store_them_once() {
     assert_eq!(count(&pool, "SELECT count(*) FROM attempts WHERE was_selected").await, 12);
 }
 
-/// Counts the statements that sqlx reports.
-struct Statements(Arc<AtomicUsize>);
-
-impl tracing::Subscriber for Statements {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        if event.metadata().target() == "sqlx::query" {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[tokio::test]
 async fn the_number_of_statements_does_not_grow_with_the_batch() {
     let pool = support::database().await;
     let wf = workflow(&pool, "w").await;
-    let statements = Arc::new(AtomicUsize::new(0));
-    let _counting = tracing::subscriber::set_default(Statements(Arc::clone(&statements)));
     // Every branch is taken: new and known keys, tasks, attempts and winners.
     send(&pool, wf, &run("t0")).await;
-    // tracing asks each place in the code only once whether anybody listens, and other tests' threads
-    // may have answered no.
-    tracing::callsite::rebuild_interest_cache();
-    statements.store(0, Ordering::Relaxed);
+    let statements = Statements::counting();
     let events: Vec<Value> = (0..200).flat_map(|n| run(&format!("t{n}"))).collect();
     let verdicts = send(&pool, wf, &events).await;
     assert_eq!(verdicts.iter().filter(|verdict| **verdict == Recorded::Accepted).count(), 199 * 9);
-    let statements = statements.load(Ordering::Relaxed);
+    let statements = statements.since();
     assert!((6..=8).contains(&statements), "{statements} statements");
 }

@@ -5,7 +5,7 @@ use mathesis::runtime::Operation;
 use mathesis::store::StoreError;
 
 use crate::support::stage::{NANO, WAN};
-use crate::support::{Stage, candidates_win};
+use crate::support::{Stage, Statements, candidates_win};
 
 /// From now on each transaction that writes leaves its number, for every table that it wrote to.
 async fn record_commits(stage: &Stage) {
@@ -100,6 +100,55 @@ async fn without_a_test_an_assignment_needs_no_database_at_all() {
             assert_eq!(told.expect("it answers from memory").version, 1);
         }
     }
+}
+
+#[tokio::test]
+async fn a_run_that_is_looked_up_is_written_first_however_many_others_wait() {
+    let stage = Stage::new().await;
+    for n in 0..30_000 {
+        let told = stage.assigner.assign(&stage.workflow, &format!("task-{n}"), "", WAN).await;
+        told.expect("it answers from memory");
+    }
+    let told = stage.assigner.look_up(&stage.workflow, "task-17", "", WAN).await;
+    assert_eq!(told.expect("it is told").version, 1);
+    assert_eq!(
+        stage.text("SELECT string_agg(clickup_task_id, ',') FROM assignments").await,
+        "task-17"
+    );
+}
+
+#[tokio::test]
+async fn an_assignment_in_a_test_is_one_statement_the_first_time_and_every_time() {
+    let stage = Stage::new().await;
+    stage.start_test("dealt").await;
+    stage.assign("before", WAN).await;
+    let statements = Statements::counting();
+    let ask = async |task: &str| {
+        let told = stage.assigner.assign(&stage.workflow, task, "", WAN).await;
+        (told.expect("it is told").arm, statements.since())
+    };
+    let first = ask("task").await;
+    assert!(matches!(first, (Some(_), 1)), "{first:?}");
+    assert_eq!(ask("task").await, first);
+
+    stage.by_hand("UPDATE deck_slots SET frozen = true").await;
+    statements.since();
+    assert_eq!(ask("task").await, first, "a holder keeps its answer");
+    let (arm, several) = ask("late").await;
+    assert!(
+        arm.is_none() && several > 1,
+        "who finds no slot is pinned, which takes more: {several}"
+    );
+}
+
+#[tokio::test]
+async fn a_transition_costs_few_statements() {
+    let stage = Stage::new().await;
+    stage.complete_tasks("task", 50, 7).await;
+    let statements = Statements::counting();
+    assert_eq!(stage.watch().await, 1);
+    // Two to see that it is due; then lock, count, mark, checkpoint, drop what was left, holds, effect, COMMIT.
+    assert_eq!(statements.since(), 10);
 }
 
 #[tokio::test]

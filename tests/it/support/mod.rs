@@ -7,6 +7,7 @@ pub mod receiver;
 mod record;
 pub mod site;
 pub mod stage;
+mod statements;
 
 pub use cluster::{database, database_url};
 pub use events::{
@@ -15,6 +16,7 @@ pub use events::{
 pub use probe::{candidates_win, no_difference};
 pub use record::Record;
 pub use stage::Stage;
+pub use statements::Statements;
 
 /// Waits without sleeping until something is seen to be so.
 pub async fn until(mut seen: impl AsyncFnMut() -> bool) {
