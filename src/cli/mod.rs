@@ -20,6 +20,7 @@ mod insight;
 mod key;
 mod migrate;
 mod notify;
+mod openapi;
 mod orchestrate;
 mod output;
 mod overall;
@@ -126,6 +127,7 @@ enum Command {
     #[command(subcommand)]
     Files(files::FilesCommand),
     Doctor(doctor::Doctor),
+    Openapi(openapi::Openapi),
     StandIns(stand_ins::StandIns),
 }
 
@@ -248,6 +250,7 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Export(command) => export::run(command, &settings).await,
         Command::Files(command) => files::run(command, &settings).await,
         Command::Doctor(command) => doctor::run(command, &settings).await,
+        Command::Openapi(_) => openapi::run(),
         Command::StandIns(command) => stand_ins::run(command).await,
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::state::{Experiment, UnknownName, Window, names};
 use crate::experiment::ByArm;
@@ -13,8 +14,9 @@ use crate::experiment::gate::{Look, Sum};
 ///
 /// An event holds all that the machine needs, so a history replays without the tables beside it.
 /// Long texts are not in it: it names rows by their natural keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "name", rename_all = "snake_case")]
+#[schema(as = CycleEvent)]
 pub enum Event {
     /// Enough completed tasks wait for an analysis; they were marked in the same transaction.
     TriggerReached {
@@ -98,7 +100,7 @@ pub enum Event {
 }
 
 /// A model that enters no test in this cycle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NoCandidate {
     /// The image model.
     pub model: String,

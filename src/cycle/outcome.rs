@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::event::{NoCandidate, NoCandidateReason};
 use super::state::{ModelVerdict, ProbationDecision, UnknownName, names};
@@ -17,7 +18,7 @@ pub struct Outcome {
 }
 
 /// How one model of a finished cycle ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelOutcome {
     /// The image model.
     pub model: String,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::outcome::Outcome;
 use crate::experiment::gate::{Decision, Reason, Status};
@@ -84,7 +85,8 @@ pub enum State {
 }
 
 /// The tasks that one analysis consumed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = TaskWindow)]
 pub struct Window {
     /// How many completed tasks are in it; at least the workflow's trigger.
     pub tasks: u32,
@@ -100,7 +102,8 @@ pub struct AnalysisSummary {
 }
 
 /// One model's test of its active version against a candidate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = CycleExperiment)]
 pub struct Experiment {
     /// The image model.
     pub model: String,
@@ -221,7 +224,7 @@ impl ModelVerdict {
 macro_rules! names {
     ($(#[$meta:meta])* $type:ident { $($variant:ident => $text:literal),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum $type {
             $(#[doc = concat!("`", $text, "`.")] $variant),+

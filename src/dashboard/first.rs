@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::json;
 
+use super::data::OverviewData;
 use super::page::Page;
 use super::table::Table;
 use super::view::Workflow;
@@ -92,7 +93,7 @@ pub fn page(workflows: &[WorkflowAnalytics], only: Option<&str>) -> Page {
     let address = links::with_query(&action, &query);
     let view = View { workflows: views, filter, action };
     let mut page =
-        Page::new("first.html", title, address, view).with_data(json!({ "workflows": workflows }));
+        Page::new("first.html", title, address, view).with_data(json!(OverviewData { workflows }));
     // The views have the tables already, each under the address of its workflow.
     page.tables = tables;
     match (only, workflows) {

@@ -6,6 +6,7 @@
 //! text is escaped by the template engine.
 
 pub mod chart;
+pub mod data;
 pub mod first;
 pub mod links;
 pub mod page;
@@ -17,6 +18,7 @@ mod view;
 pub mod words;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::store::analytics::Analytics;
 use crate::store::notifications::Trouble;
@@ -39,7 +41,7 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self';
     base-uri 'none'; frame-ancestors 'none'";
 
 /// One workflow's name and its numbers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct WorkflowAnalytics {
     /// The workflow's name.
     pub workflow: String,

@@ -187,10 +187,10 @@ const SECTIONS: [(&str, &str); 5] = [
     ("changes", "Config changes"),
 ];
 
-/// The page that tells what went wrong with a click.
+/// The page that tells what was refused, with a way out: its address and its words.
 #[must_use]
-pub fn problem(title: &str, detail: &str, back: &str) -> Page {
-    let view = serde_json::json!({ "detail": detail, "back": back });
+pub fn problem(title: &str, detail: &str, (back, words): (&str, &str)) -> Page {
+    let view = serde_json::json!({ "detail": detail, "back": back, "words": words });
     Page::new("problem.html", title, back, view)
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::words::{self, NOTHING};
 
@@ -16,6 +17,16 @@ pub struct Table {
     page: String,
     columns: Vec<Column>,
     rows: Vec<Row>,
+}
+
+/// A table for programs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TableData<'t> {
+    /// Its name.
+    table: &'t str,
+    /// Its rows: each column's value by its key.
+    #[schema(value_type = Vec<std::collections::BTreeMap<String, Value>>)]
+    rows: Vec<Map<String, Value>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -174,9 +185,9 @@ impl Table {
         let keys = self.columns.iter().map(|column| column.key);
         let row = |row: &Row| {
             let values = row.cells.iter().map(|cell| cell.value.clone());
-            Value::Object(keys.clone().map(str::to_owned).zip(values).collect::<Map<_, _>>())
+            keys.clone().map(str::to_owned).zip(values).collect()
         };
-        json!({ "table": self.name, "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
+        json!(TableData { table: &self.name, rows: self.rows.iter().map(row).collect() })
     }
 
     /// The rows as CSV of RFC 4180, the columns' keys first. A text that a spreadsheet would take for

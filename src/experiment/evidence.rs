@@ -4,6 +4,7 @@
 //! shrunk gain shows how much of the raw improvement is likely to last.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::experiment::arm::ByArm;
 use crate::experiment::eprocess;
@@ -15,7 +16,7 @@ use crate::experiment::shrinkage::{Interval, Posterior};
 /// Everything measured on a test's frozen scores. Ratios are plain: 0.129 is +12.9%.
 ///
 /// What is undefined is `None`, never NaN or infinite, so that it survives JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
     /// The improvement that had to be exceeded, in hundredths of a percent.
     pub threshold_basis_points: u32,

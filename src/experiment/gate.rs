@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::experiment::arm::{ByArm, UnknownName};
 use crate::experiment::missingness::fisher_p;
@@ -31,7 +32,8 @@ pub struct GateRules {
 }
 
 /// The frozen scores of a test: what the gate looks at.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ScoresLookedAt)]
 pub struct Look {
     /// The scores that count, by the blocks that they were dealt in.
     pub blocks: Vec<ByArm<Vec<u16>>>,
@@ -65,7 +67,8 @@ impl Look {
 }
 
 /// Scores added up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(as = ScoreSum)]
 pub struct Sum {
     /// The sum of the scores.
     pub total: u64,
@@ -102,7 +105,8 @@ impl Sum {
 }
 
 /// What the gate says, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[schema(as = VerdictDecision)]
 pub struct Decision {
     /// The verdict.
     pub status: Status,
@@ -111,8 +115,9 @@ pub struct Decision {
 }
 
 /// A verdict. Once committed it never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = Verdict)]
 pub enum Status {
     /// The candidate becomes the active version.
     Adopted,
@@ -139,8 +144,9 @@ impl Status {
 
 /// Why a verdict is what it is. [`decide`] gives the first eight, the strict guard's last look the ninth; the others
 /// end a test from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = VerdictReason)]
 pub enum Reason {
     /// The improvement exceeds the threshold.
     Improved,

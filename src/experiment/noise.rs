@@ -5,6 +5,7 @@
 //! this month's mean with last month's sees at least this much of nothing.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Fewer scores than this, and a window's mean says nothing.
 const SCORES_MIN: u64 = 8;
@@ -23,7 +24,7 @@ pub struct Window {
 }
 
 /// What the windows of one version show. Ratios are plain, of the mean score: 0.08 is 8%.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct NoiseFloor {
     /// Windows with enough scores.
     pub windows: usize,

@@ -5,6 +5,7 @@
 //! pulls the raw improvement back towards what is likely.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::experiment::arm::ByArm;
 
@@ -16,7 +17,7 @@ const VARIANCE_MIN: f64 = 0.25;
 const Z_95: f64 = 1.959_963_984_540_054;
 
 /// A range of ratios: 0.05 is +5%.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::error::Problem;
@@ -15,30 +16,30 @@ use crate::runtime::{Assignment, Workflow};
 use crate::store::versions::Version;
 
 /// What is asked for beside the version's number.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
     /// The run, where a task is run more than once.
     #[serde(default)]
+    #[param(max_length = 200, pattern = "^[^\\u0000]*$")]
     run: String,
     /// True to be sent the texts, too.
     #[serde(default)]
     content: bool,
 }
 
-#[derive(Serialize)]
-struct Texts<'v> {
-    template: &'v str,
-    activation: &'v str,
-    research: &'v str,
-}
-
-#[derive(Serialize)]
-struct Answer<'v> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = AssignmentAnswer)]
+pub(super) struct Answer<'v> {
     #[serde(flatten)]
     assignment: &'v Assignment,
-    #[serde(flatten)]
-    texts: Option<Texts<'v>>,
+    /// The template; like the other texts only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<&'v str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activation: Option<&'v str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    research: Option<&'v str>,
 }
 
 type Place = (String, String, String);
@@ -87,12 +88,14 @@ async fn answer(
     } else {
         None
     };
-    let texts = version.as_ref().map(|version| Texts {
-        template: &version.prompt_template,
-        activation: &version.activation_text,
-        research: &version.research_text,
-    });
-    let mut response = Json(Answer { assignment, texts }).into_response();
+    let text = |of: fn(&Version) -> &String| version.as_deref().map(|it| of(it).as_str());
+    let answer = Answer {
+        assignment,
+        template: text(|it| &it.prompt_template),
+        activation: text(|it| &it.activation_text),
+        research: text(|it| &it.research_text),
+    };
+    let mut response = Json(answer).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if content && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", assignment.content_hash)) {

@@ -4,19 +4,24 @@ use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::error::Problem;
-use super::path::{PathOf, QueryOf};
+use super::path::{PathOf, QueryOf, without_nul};
 use crate::store::audit::{self, Entry, Filter};
 
 /// Which acts are asked for; what is left out does not narrow.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
+    /// The act, such as `pause`.
     act: Option<String>,
+    /// Who: a key's or a user's name.
     actor: Option<String>,
+    /// Not before this moment.
     from: Option<DateTime<Utc>>,
+    /// Not after this moment.
     to: Option<DateTime<Utc>>,
     /// Acts older than this entry: the next page.
     before: Option<i64>,
@@ -25,7 +30,7 @@ pub struct Which {
 }
 
 /// Acts, latest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Trail {
     entries: Vec<Entry>,
 }
@@ -55,6 +60,8 @@ pub async fn of_workflow(
 }
 
 async fn read(app: &App, workflow_id: Option<i64>, which: &Which) -> Result<Json<Trail>, Problem> {
+    without_nul("act", which.act.as_deref())?;
+    without_nul("actor", which.actor.as_deref())?;
     let filter = Filter {
         workflow_id,
         act: which.act.as_deref(),

@@ -44,7 +44,8 @@ impl Need {
         }
     }
 
-    const fn words(self) -> &'static str {
+    /// The roles in words.
+    pub const fn words(self) -> &'static str {
         match self {
             Self::Log => "ingest or operate",
             Self::Look => "any",
@@ -54,7 +55,7 @@ impl Need {
     }
 
     /// True for what a browser's session may do.
-    const fn is_for_sessions(self) -> bool {
+    pub const fn is_for_sessions(self) -> bool {
         matches!(self, Self::Look | Self::Read | Self::Act)
     }
 }
@@ -78,15 +79,24 @@ pub async fn gate(
 ) -> Response {
     match identify(&app, need, request.method(), request.uri(), request.headers()).await {
         Ok(caller) if need.is_met_by(caller.role) => {
+            // A refusal that becomes a page says who is signed in, too.
+            let looker = need.is_for_sessions().then(|| caller.clone());
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            with_caller(next.run(request).await, looker)
         }
-        Ok(caller) => forbidden(need, &caller).into_response(),
+        Ok(caller) => with_caller(forbidden(need, &caller).into_response(), Some(caller)),
         Err(problem) if wants_page(request.uri(), request.headers()) && may_sign_in(&problem) => {
             Redirect::to("/login").into_response()
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+fn with_caller(mut response: Response, caller: Option<Caller>) -> Response {
+    if let Some(caller) = caller {
+        response.extensions_mut().insert(caller);
+    }
+    response
 }
 
 async fn identify(
@@ -167,7 +177,7 @@ fn may_sign_in(problem: &Problem) -> bool {
 }
 
 /// True when a person's browser asks for the dashboard, which is better shown where to sign in.
-fn wants_page(uri: &Uri, headers: &HeaderMap) -> bool {
+pub fn wants_page(uri: &Uri, headers: &HeaderMap) -> bool {
     let path = uri.path();
     (path == "/analytics" || path.starts_with("/analytics/")) && accepts(headers, "text/html")
 }

@@ -4,17 +4,20 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::App;
 use super::error::Problem;
-use super::path::{PathOf, QueryOf, check_model};
+use super::path::{PathOf, QueryOf, check_model, without_nul};
 use crate::runtime::blame::{self, BlameError, VersionBlame, Why};
 
 /// Which picture of a task is meant.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct Picture {
+    /// The run, where a task is run more than once.
     run: Option<String>,
+    /// The model whose picture is meant; the chosen one where it is left out.
     model: Option<String>,
 }
 
@@ -47,8 +50,20 @@ pub async fn task(
         check_model(&workflow, model)?;
     }
     let (run, model) = (picture.run.as_deref(), picture.model.as_deref());
+    refuse_nul(&task, run)?;
     let store = &app.engine.store;
     Ok(Json(blame::why(store, workflow.workflow_id, &task, run, model).await?))
+}
+
+/// Refuses a task or a run that no row can be named.
+///
+/// # Errors
+/// `invalid_name` for the task of the path, `invalid_query` for the run.
+pub(super) fn refuse_nul(task: &str, run: Option<&str>) -> Result<(), Problem> {
+    if task.contains('\0') {
+        return Err(Problem::invalid_name("nothing was done: a task's name holds no NUL"));
+    }
+    without_nul("run", run)
 }
 
 impl From<BlameError> for Problem {

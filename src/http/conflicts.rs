@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::App;
 use super::auth::Caller;
@@ -16,22 +17,24 @@ use crate::store::conflicts::{self, Conflict, Way};
 const ROWS_MAX: i64 = 200;
 
 /// The conflicts of a workflow, those that stand first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Conflicts {
     conflicts: Vec<Conflict>,
 }
 
 /// Which files the operator saw, and why.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SettleConflict)]
 pub(super) struct Decided {
     seen: String,
     reason: Option<String>,
 }
 
 /// Why a conflict is left standing.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = LeaveConflict)]
 pub(super) struct Left {
     reason: Option<String>,
 }

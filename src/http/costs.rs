@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use rust_decimal::Decimal;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::App;
 use super::cycles::Page;
@@ -12,7 +13,7 @@ use super::path::{PathOf, QueryOf};
 use crate::store::costs::{self, CycleCost, MonthCost};
 
 /// What Claude cost, newest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Costs {
     budget_usd_per_month: Decimal,
     months: Vec<MonthCost>,

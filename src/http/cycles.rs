@@ -5,6 +5,7 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::error::Problem;
@@ -16,7 +17,7 @@ use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::effects::{self, EffectRow};
 
 /// How many rows are asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
     /// From 1 to 500; 50 where it is left out.
@@ -31,7 +32,7 @@ impl Page {
 }
 
 /// A cycle in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct CycleHead {
     cycle: i64,
     state: StateName,
@@ -60,7 +61,7 @@ impl From<CycleRow> for CycleHead {
 }
 
 /// One row of a cycle's history.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Transition {
     seq: i64,
     event: Event,
@@ -93,27 +94,27 @@ impl From<TransitionRow> for Transition {
 }
 
 /// The newest cycles, newest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Cycles {
     cycles: Vec<CycleHead>,
 }
 
 /// A cycle's history, oldest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Transitions {
     cycle: i64,
     transitions: Vec<Transition>,
 }
 
 /// A cycle's effects, oldest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Effects {
     cycle: i64,
     effects: Vec<EffectRow>,
 }
 
 /// A cycle's calls of Claude, oldest first, and what they cost together.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Calls {
     cycle: i64,
     cost_usd: Decimal,

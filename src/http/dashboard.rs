@@ -4,21 +4,23 @@
 
 mod acts;
 mod answer;
+pub mod asked;
 mod conflicts;
 mod pages;
+mod refused;
 
-pub use acts::{automation, on_cycle, rollback};
+pub use acts::{Said as FormSent, automation, on_cycle, rollback};
 pub use answer::{no_store, policy};
-pub use conflicts::{conflict, conflicts, settle};
+pub use asked::Range;
+pub use conflicts::{Wanted as WayWanted, conflict, conflicts, settle};
 pub use pages::{changes, cycle, cycles, insights, model, report, task, tasks, verdicts, version};
+pub use refused::as_page;
 
 use answer::{As, answer, viewer};
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use chrono::NaiveDate;
-use serde::Deserialize;
 
 use super::App;
 use super::auth::Caller;
@@ -28,27 +30,6 @@ use crate::dashboard::{SCRIPT, STYLESHEET, WorkflowAnalytics, first};
 use crate::runtime::Workflow;
 use crate::store::analytics::{self, AnalyticsQuery};
 use crate::store::notifications;
-
-/// Which days, and which workflow. An empty field is one that was left out, as forms send them.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Range {
-    #[serde(default)]
-    from: String,
-    #[serde(default)]
-    to: String,
-    #[serde(default)]
-    workflow: String,
-    #[serde(default)]
-    model: String,
-    /// A category; `none` for tasks without one.
-    #[serde(default)]
-    category: String,
-    #[serde(default)]
-    table: String,
-    #[serde(default)]
-    r#as: String,
-}
 
 /// `GET /`: to the dashboard.
 pub async fn front() -> Redirect {
@@ -107,14 +88,14 @@ async fn load(app: &App, workflow: &Workflow, range: &Range) -> Result<WorkflowA
     let definition = &workflow.definition;
     let category = match range.category.as_str() {
         first::NO_CATEGORY => Some(String::new()),
-        named => pages::text("category", named)?,
+        named => asked::text("category", named)?,
     };
     let query = AnalyticsQuery {
         now: app.engine.now(),
         time_zone: definition.timezone,
-        from: day("from", &range.from)?,
-        to: day("to", &range.to)?,
-        model: pages::text("model", &range.model)?,
+        from: asked::day("from", &range.from)?,
+        to: asked::day("to", &range.to)?,
+        model: asked::text("model", &range.model)?,
         category,
         trigger_tasks: definition.trigger.tasks,
         score_max: definition.score_max,
@@ -124,19 +105,6 @@ async fn load(app: &App, workflow: &Workflow, range: &Range) -> Result<WorkflowA
     let analytics = analytics::load(pool, workflow.workflow_id, &query).await?;
     let undelivered = notifications::trouble(pool, workflow.workflow_id).await?;
     Ok(WorkflowAnalytics { workflow: workflow.name().to_owned(), analytics, undelivered })
-}
-
-fn day(field: &str, text: &str) -> Result<Option<NaiveDate>, Problem> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_query",
-            format!("`{field}` is a day such as 2026-11-23"),
-        )
-    })
 }
 
 /// `GET /analytics/style.css`

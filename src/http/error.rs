@@ -180,8 +180,8 @@ impl Problem {
 }
 
 /// What a code means, the same for every problem with that code.
-const fn title(status: StatusCode) -> &'static str {
-    match status.as_u16() {
+pub(super) const fn title(status: u16) -> &'static str {
+    match status {
         400 => "The request cannot be read",
         401 => "A key is needed",
         403 => "The key may not do this",
@@ -201,14 +201,16 @@ const fn title(status: StatusCode) -> &'static str {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let details = ProblemDetails::from_status_code(self.status)
-            .with_title(title(self.status))
-            .with_detail(self.detail)
-            .with_extensions(Extension { code: self.code, extra: self.extra });
+            .with_title(title(self.status.as_u16()))
+            .with_detail(self.detail.clone())
+            .with_extensions(Extension { code: self.code, extra: self.extra.clone() });
         let mut response = JsonProblemDetails::from(details).into_response();
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for (name, value) in self.headers {
-            response.headers_mut().insert(name, value);
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name, value.clone());
         }
+        // For whoever shows it to a person instead.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::App;
 use super::cycles::Page;
@@ -12,7 +13,7 @@ use crate::store::changes::{self, ChangeRow};
 use crate::store::insights::{self, InsightRow, Which};
 
 /// A workflow in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct WorkflowHead {
     name: String,
     models: Vec<String>,
@@ -21,19 +22,19 @@ pub struct WorkflowHead {
 }
 
 /// Every workflow of this server, by name.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Workflows {
     workflows: Vec<WorkflowHead>,
 }
 
 /// The insights found or judged last, latest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Insights {
     insights: Vec<InsightRow>,
 }
 
 /// The latest changes of config files, latest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Changes {
     changes: Vec<ChangeRow>,
 }

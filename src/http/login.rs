@@ -11,6 +11,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use minijinja::{AutoEscape, Environment, context};
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
+use utoipa::ToSchema;
 
 use super::App;
 use super::dashboard::{no_store, policy};
@@ -18,20 +19,23 @@ use super::error::Problem;
 use crate::dashboard::STYLESHEET_PATH;
 use crate::store::keys::{self, Role, SESSION_HOURS, Session, random_token};
 
-const SESSION_COOKIE: &str = "mathesis_session";
+/// The cookie that holds a session's token.
+pub const SESSION_COOKIE: &str = "mathesis_session";
 const FORM_COOKIE: &str = "mathesis_form";
 const FORM_SECONDS: i64 = 3_600;
 const PAGE: &str = include_str!("login.html");
 
 /// The sign-in form as sent. Its `Debug` is not derived: it holds a key.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SignIn {
     csrf: String,
     key: String,
 }
 
 /// The sign-out form as sent.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SignOut {
     csrf: String,
 }

@@ -1,8 +1,8 @@
 //! The interface over HTTP: routes, keys, problems, the dashboard.
 //!
 //! Handlers are thin: they read the request, call the runtime or the store, and write the answer.
-//! `error` alone turns errors into answers, `auth` alone decides who may call what, `router` shows
-//! every route with what it needs. `docs/api.md` is the same for people.
+//! `error` alone turns errors into answers, `auth` alone decides who may call what, `routes` shows
+//! every route with what it needs and what it says of itself: the router and the description are made of it. `docs/api.md` is the same for people.
 
 mod assignments;
 mod audit;
@@ -13,6 +13,7 @@ mod conflicts;
 mod costs;
 mod cycles;
 mod dashboard;
+mod describe;
 mod error;
 mod events;
 mod health;
@@ -23,10 +24,12 @@ mod metrics;
 mod models;
 mod notifications;
 mod observe;
+mod openapi;
 mod operations;
 mod overall;
 mod path;
 mod router;
+mod routes;
 mod serve;
 mod stream;
 mod tasks;
@@ -36,7 +39,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub(crate) use body::read as read_body;
+pub use describe::{Described, Route, gives};
 pub use error::Problem;
+pub use openapi::of_routes;
 pub use router::{router, router_with};
 pub use serve::serve;
 

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::App;
 use super::cycles::Page;
@@ -11,7 +12,7 @@ use super::path::{PathOf, QueryOf};
 use crate::store::notifications::{self, NotificationRow};
 
 /// Notifications, latest first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Notifications {
     notifications: Vec<NotificationRow>,
 }

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::App;
 use super::auth::Caller;
@@ -17,22 +18,24 @@ use crate::runtime::{Operation, Operator, Performed, Workflow};
 const REASON_CHARS_MAX: usize = 2_000;
 
 /// What an operator says about an operation on a cycle.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Said {
+#[schema(as = SaidOfCycle)]
+pub(super) struct Said {
     reason: Option<String>,
     models: Option<Vec<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RollbackTo {
     to: i32,
     reason: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AutomationWanted)]
 pub(super) struct Automation {
     enabled: bool,
     reason: Option<String>,

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::routing::{MethodRouter, post};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::App;
 use super::auth::Caller;
@@ -13,22 +14,25 @@ use super::operations::check_reason;
 use crate::runtime::{AllOf, Operation, Operator, SwitchedAll, on_every_cycle, switch_automation};
 use crate::store::automation::{self, Switch};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Why {
+#[schema(as = SaidToAll)]
+pub(super) struct Why {
     reason: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SwitchWanted)]
 pub(super) struct Wish {
     enabled: bool,
     reason: Option<String>,
 }
 
 /// What became of every workflow's open cycle.
-#[derive(Debug, Serialize)]
-struct All {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DoneToAll)]
+pub(super) struct All {
     workflows: Vec<AllOf>,
 }
 

@@ -49,6 +49,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
     }
 }
 
+/// Refuses a text of the query that no database text can equal.
+///
+/// # Errors
+/// `invalid_query`
+pub fn without_nul(field: &str, text: Option<&str>) -> Result<(), Problem> {
+    if text.is_some_and(|text| text.contains('\0')) {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_query",
+            format!(
+                "nothing was done: `{field}` holds the character U+0000, which nothing is named with"
+            ),
+        ));
+    }
+    Ok(())
+}
+
 impl App {
     /// The workflow of that name.
     ///

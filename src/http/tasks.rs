@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::auth::Caller;
@@ -14,7 +15,7 @@ use super::path::{PathOf, QueryOf};
 use crate::runtime::{ForgetError, ForgottenTask, Operator, forget_task};
 
 /// Which run is meant.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
     /// One run; every run where it is left out.
@@ -22,8 +23,9 @@ pub struct Which {
 }
 
 /// What an operator says about it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SaidOfTask)]
 pub struct Said {
     reason: String,
 }

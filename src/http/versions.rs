@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::App;
 use super::auth::accepts;
@@ -15,15 +16,15 @@ use crate::research::{EditNote, version_diff};
 use crate::store::versions::{self, Version, VersionHead};
 
 /// The versions of a model, newest first, without their texts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Versions {
     model: String,
     versions: Vec<VersionHead>,
 }
 
 /// What never changes of a version. Whether it serves and how it scored are in the list.
-#[derive(Debug, Serialize)]
-struct OneVersion<'v> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OneVersion<'v> {
     model: &'v str,
     version: i32,
     content_hash: &'v str,
@@ -39,8 +40,9 @@ struct OneVersion<'v> {
     research: &'v str,
 }
 
-#[derive(Debug, Serialize)]
-struct Diff {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VersionDiff)]
+pub(super) struct Diff {
     model: String,
     from: i32,
     to: i32,

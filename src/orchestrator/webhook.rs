@@ -6,19 +6,20 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use axum::{Json, Router};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::clickup::webhook::{parse, signature_is_valid};
 use super::clickup::{Delivery, Event};
 use super::definition::PipelineKeys;
 use super::pipeline::Pipeline;
 use super::reading::NO_PICTURE;
-use crate::http::{Problem, read_body};
+use crate::http::{Described, Problem, Route, gives, read_body};
 use crate::settings::Secret;
 use crate::store::pipeline::deliveries::{Follows, NewDelivery, accept};
 
@@ -35,18 +36,25 @@ struct Hook {
 }
 
 /// What became of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Received {
     /// `job`, `open`, `feedback`, `ignored` or `duplicate`.
     pub result: &'static str,
 }
 
 /// The route, for the router of the server that this pipeline runs in.
-pub fn routes<S: Clone + Send + Sync + 'static>(
-    pipeline: Arc<Pipeline>,
-    secret: Secret,
-) -> Router<S> {
-    Router::new().route(PATH, post(receive)).with_state(Hook { pipeline, secret })
+pub fn route(pipeline: Arc<Pipeline>, secret: Secret) -> Route {
+    described().by(post(receive).with_state(Hook { pipeline, secret }))
+}
+
+/// What the route says of itself.
+#[must_use]
+pub fn described() -> Described {
+    let answer = gives::<Received>("What became of the delivery, which is committed");
+    let summary = "Takes a delivery of ClickUp's, by its signature; never answers 401 or 410";
+    Described::new("post", PATH, "receive_clickup", summary, answer)
+        .in_group("webhooks")
+        .taking_any("A delivery, signed in `X-Signature`", &[403, 408, 413, 415, 422])
 }
 
 /// Takes a delivery. It is committed when this answers 200; any other answer makes ClickUp send it again.

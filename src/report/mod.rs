@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use message::markdown;
 pub use sentences::{Target, report};
@@ -25,7 +26,7 @@ use crate::cycle::StateName;
 pub const NOTICED_MAX: usize = 5;
 
 /// The language of a report.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Language {
     /// English.
     #[default]
@@ -71,7 +72,8 @@ impl FromStr for Language {
 }
 
 /// What a report tells of a cycle.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = ReportFacts)]
 pub struct Facts {
     /// The workflow's name.
     pub workflow: String,
@@ -84,6 +86,7 @@ pub struct Facts {
     /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
     /// The workflow's time zone.
+    #[schema(value_type = String)]
     pub time_zone: Tz,
     /// The best possible score.
     pub score_max: u32,
@@ -106,7 +109,7 @@ pub struct Facts {
 }
 
 /// A pattern that the analysis found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Noticed {
     /// The model, or `all`.
     pub model: String,
@@ -117,7 +120,7 @@ pub struct Noticed {
 }
 
 /// A candidate and what became of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Tried {
     /// The model.
     pub model: String,
@@ -144,7 +147,8 @@ pub struct Tried {
 }
 
 /// What holds a cycle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ReportHold)]
 pub struct Held {
     /// The kind, as stored.
     pub kind: String,
@@ -153,7 +157,7 @@ pub struct Held {
 }
 
 /// A report: sentences under headings, and where to act.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Report {
     /// Its language.
     pub language: Language,
@@ -170,7 +174,8 @@ pub struct Report {
 }
 
 /// A part of a report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ReportPart)]
 pub struct Part {
     /// Its heading.
     pub heading: &'static str,
@@ -181,7 +186,8 @@ pub struct Part {
 }
 
 /// Where something can be done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ReportLink)]
 pub struct Link {
     /// What can be done there.
     pub label: String,

@@ -10,6 +10,7 @@ use crate::workflow::placeholders_in;
 pub use lineage::{Applied, EditNote, Origin};
 pub use refusal::EditRefusal;
 use refusal::percent_allowed;
+use utoipa::ToSchema;
 
 mod check;
 mod line_ends;
@@ -24,8 +25,9 @@ mod tests;
 pub const SMALL_DOCUMENT_BYTES: usize = 2_000;
 
 /// Which of a version's three texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = Document)]
 pub enum Which {
     /// The enhancer's instructions.
     Activation,
@@ -55,8 +57,9 @@ impl Which {
 }
 
 /// What an edit does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = EditOperation)]
 pub enum Operation {
     /// Puts `text` in the section's place. Without a heading line in `text` the old one stays. An
     /// empty `section` means the whole text, for activation and template only.

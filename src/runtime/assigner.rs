@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::engine::Engine;
 use super::registry::Workflow;
@@ -39,7 +40,7 @@ const TEXTS_KEPT: usize = 32;
 const ID_BYTES_MAX: usize = 200;
 
 /// The answer to "which version for this task?".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Assignment {
     /// The version's number within its model.
     pub version: i32,
@@ -54,7 +55,7 @@ pub struct Assignment {
 }
 
 /// How a model stands, for a client that keeps a copy of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ModelStanding {
     /// The model.
     pub model: String,

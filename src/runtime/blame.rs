@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::research::blame::{Step, blame};
 use crate::research::{Operation, Texts, Which, kept_prefix_bytes};
@@ -78,7 +79,7 @@ impl BlameError {
 }
 
 /// A version, section by section.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct VersionBlame {
     /// The model.
     pub model: String,
@@ -91,7 +92,8 @@ pub struct VersionBlame {
 }
 
 /// How much of a document stands at its beginning as the parent has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = KeptDocument)]
 pub struct Kept {
     /// The document.
     pub document: Which,
@@ -102,7 +104,7 @@ pub struct Kept {
 }
 
 /// A section, and what put it there.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct BlamedSection {
     /// The document.
     pub document: Which,
@@ -121,7 +123,7 @@ pub struct BlamedSection {
 }
 
 /// An edit with its reasons, and what came of the version that it made.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct BlamedEdit {
     /// The version that it made.
     pub version: i32,
@@ -138,7 +140,7 @@ pub struct BlamedEdit {
 }
 
 /// Why a picture looks as it does.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Why {
     /// The task.
     pub task: String,

@@ -1,6 +1,7 @@
 //! A conflict as people look at it: for each document what they changed, what changed since, and both together.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::engine::Engine;
 use crate::research::{ConfigFile, ThreeWay, three_way};
@@ -9,7 +10,7 @@ use crate::store::conflicts::{self, Conflict};
 use crate::store::versions::{self, Version};
 
 /// A conflict with its three-way comparison.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConflictShown {
     /// The conflict.
     #[serde(flatten)]
@@ -23,7 +24,7 @@ pub struct ConflictShown {
 }
 
 /// One file of a conflict.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DocumentShown {
     /// The file's name.
     pub file: &'static str,
@@ -31,6 +32,7 @@ pub struct DocumentShown {
     pub absent: Option<&'static str>,
     /// The comparison; none where there is no text.
     #[serde(flatten)]
+    #[schema(ignore)]
     pub compared: Option<ThreeWay>,
 }
 

@@ -1,6 +1,7 @@
 //! Forgetting one task on an operator's word, with its line in the audit trail.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::engine::Engine;
 use super::operations::Operator;
@@ -12,7 +13,7 @@ use crate::store::{StoreError, cycles};
 const ACT: &str = "forget";
 
 /// What was forgotten, for whoever asked.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ForgottenTask {
     /// The pipeline's name of the task.
     pub task: String,

@@ -12,6 +12,7 @@ use crate::store::StoreError;
 use crate::store::audit::Actor;
 use crate::store::conflicts::Way;
 use turn::Turn;
+use utoipa::ToSchema;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +81,7 @@ pub struct Operator<'o> {
 }
 
 /// What an operation did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Performed {
     /// The cycle that it concerned.
     pub cycle: i64,

@@ -1,6 +1,7 @@
 //! What operators do to all workflows at once.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::engine::Engine;
 use super::operations::{Operation, OperationError, Operator};
@@ -10,7 +11,7 @@ use crate::store::holds::{self, HoldKind, Lift};
 use crate::store::{StoreError, cycles, workflows};
 
 /// The switch after it was moved.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SwitchedAll {
     /// How it stands now.
     #[serde(flatten)]
@@ -22,7 +23,8 @@ pub struct SwitchedAll {
 }
 
 /// What an operation on every open cycle came to for one workflow.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = DoneToWorkflow)]
 pub struct AllOf {
     /// The workflow's name.
     pub workflow: String,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::engine::Engine;
 use super::registry::Workflow;
@@ -15,7 +16,7 @@ use crate::store::holds::{self, HoldRow};
 use crate::store::{StoreError, probations, versions, window};
 
 /// Where a cycle stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct CycleStatus {
     /// The workflow's name.
     pub workflow: String,
@@ -48,7 +49,7 @@ pub struct CycleStatus {
 }
 
 /// What holds a cycle.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HoldStatus {
     /// operator, `effect_failed`, approval, `automation_off`, `budget_spent` or `config_conflict`.
     pub kind: String,
@@ -65,7 +66,7 @@ pub struct HoldStatus {
 }
 
 /// How one model stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ModelStatus {
     /// The image model.
     pub model: String,

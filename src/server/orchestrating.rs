@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::ServerOptions;
 use super::error::StartError;
 use crate::claude::ClaudeApi;
+use crate::http::Route;
 use crate::orchestrator::definition::{FILE, load};
 use crate::orchestrator::{
     Pipeline, PipelineDefinition, Probe, ServiceSettings, Services, run_rounds, webhook,
@@ -179,8 +179,8 @@ impl Orchestrating {
     }
 
     /// The route of the webhook.
-    pub(super) fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
-        webhook::routes(Arc::clone(&self.pipeline), self.secret.clone())
+    pub(super) fn route(&self) -> Route {
+        webhook::route(Arc::clone(&self.pipeline), self.secret.clone())
     }
 
     /// Stops claiming, lets runs come to their next step within the grace time, and hands their jobs back.

@@ -82,14 +82,14 @@ async fn start_on(
     logger_tasks.spawn(notifier.run(stop_logger.clone()));
     let stop_http = CancellationToken::new();
     let orchestrating = plan.and_then(|plan| plan.start(&runtime, &logger));
-    let hook = orchestrating.as_ref().map(orchestrating::Orchestrating::routes);
+    let hook = orchestrating.as_ref().map(orchestrating::Orchestrating::route);
     let app = http::App::new(
         engine,
         runtime.assigner().clone(),
         logger.clone(),
         http::HttpSettings { open },
     );
-    let routes = http::router_with(app, hook.unwrap_or_default());
+    let routes = http::router_with(app, hook.into_iter().collect());
     let http = tokio::spawn(http::serve(listener, routes, stop_http.clone()));
     Ok(Parts {
         address,

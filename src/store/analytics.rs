@@ -16,6 +16,7 @@ use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
 pub use experiments::{ArmCount, Experiment, Phase, RunningExperiment};
 pub use learning::{
@@ -82,11 +83,12 @@ const LAST_DAY: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 30) {
 
 /// What one workflow has done and learnt. Everything that has a day is limited to the range asked
 /// for; the cycle, its holds and experiments, the versions, insights and the cost are as of now.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Analytics {
     /// When it was read.
     pub generated_at: DateTime<Utc>,
     /// The time zone of every day in it.
+    #[schema(value_type = String)]
     pub time_zone: Tz,
     /// The first day asked for.
     pub from: Option<NaiveDate>,

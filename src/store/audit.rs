@@ -6,6 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 
@@ -62,7 +63,8 @@ pub struct NewEntry<'a> {
 }
 
 /// An act as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
 pub struct Entry {
     /// Its place: later acts have greater numbers.
     pub entry_id: i64,

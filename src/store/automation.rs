@@ -7,6 +7,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 use super::audit::Actor;
@@ -16,7 +17,8 @@ use super::holds::{self, HoldKind, NewHold};
 pub const OVERALL: &str = "overall";
 
 /// How the switch stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AutomationSwitch)]
 pub struct Switch {
     /// False while nothing learns.
     pub enabled: bool,

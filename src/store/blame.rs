@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sqlx::PgPool;
 use sqlx::types::Json;
+use utoipa::ToSchema;
 
 use super::StoreError;
 use crate::research::blame::Step;
@@ -52,7 +53,8 @@ pub async fn chain(
 }
 
 /// An insight that an edit rests on.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = BlameReason)]
 pub struct Reason {
     /// The insight's handle, such as `4.2`.
     pub insight: String,
@@ -85,7 +87,8 @@ pub async fn reasons(
 }
 
 /// What a version gained in its test.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = BlameGain)]
 pub struct Gain {
     /// The version.
     pub version: i32,
@@ -130,7 +133,8 @@ pub async fn gains(
 }
 
 /// A run of a task, as far as a picture's reasons go.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = BlamedRun)]
 pub struct RunRow {
     /// The task's row.
     #[serde(skip)]
@@ -167,7 +171,8 @@ pub async fn run_of(
 }
 
 /// An attempt of a run, as far as a picture's reasons go.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = BlamedAttempt)]
 pub struct AttemptRow {
     /// The model.
     pub model: String,

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 
@@ -65,7 +66,7 @@ pub struct Intent<'i> {
 }
 
 /// A change as stored.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ChangeRow {
     /// The change's row.
     pub id: i64,

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -32,7 +33,7 @@ pub struct OpenBatch {
 }
 
 /// A batch that a cycle waits for, as pages and the command line show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct WaitingBatch {
     /// `analysis` or `generation`.
     pub purpose: String,

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::{PgExecutor, PgPool};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::analysis_plans::{self, AnalysisPlan};
@@ -94,7 +95,7 @@ pub struct CallOutcome {
 }
 
 /// A call with what it came to, as pages and the command line show it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct CallRow {
     /// The call.
     pub call_id: Uuid,

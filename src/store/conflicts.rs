@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 use crate::research::FileHashes;
@@ -58,7 +59,7 @@ pub struct Report<'r> {
 }
 
 /// A conflict without the files' texts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Conflict {
     /// Its number.
     pub conflict_id: i64,

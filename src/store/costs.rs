@@ -7,11 +7,12 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
 use super::StoreError;
 
 /// What the calls of a calendar month cost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MonthCost {
     /// The month's first day, in the workflow's time zone.
     pub month: NaiveDate,
@@ -36,7 +37,7 @@ pub struct MonthCost {
 }
 
 /// What the calls of a cycle cost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CycleCost {
     /// The cycle.
     pub cycle: i64,

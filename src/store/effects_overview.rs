@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 use super::effects::ClaimedEffect;
 
 /// An effect as pages and the command line show it.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, ToSchema)]
 pub struct EffectRow {
     /// The effect's row.
     pub effect_id: i64,

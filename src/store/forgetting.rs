@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::{StoreError, figures, retention};
 use crate::cycle::StateName;
@@ -63,7 +64,7 @@ pub enum InUse {
 }
 
 /// What was forgotten.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Forgotten {
     /// The runs that left a tombstone, those removed before included.
     pub runs: Vec<String>,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sqlx::{PgExecutor, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 use crate::experiment::Arm;
@@ -20,7 +21,7 @@ pub struct FirstScore {
 }
 
 /// How far one version's scores differ from window to window.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct VersionNoise {
     /// The image model.
     pub model: String,

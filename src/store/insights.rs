@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 
@@ -61,7 +62,7 @@ pub struct NewAnalysis {
 }
 
 /// An insight as stored, with what became of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct InsightRow {
     /// The insight's row.
     pub id: i64,

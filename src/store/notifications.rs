@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{StoreError, claude_calls};
@@ -56,7 +57,7 @@ pub struct Taken {
 }
 
 /// A notification as people see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct NotificationRow {
     /// Goes out as `webhook-id`.
     pub notification_id: Uuid,
@@ -85,7 +86,8 @@ pub struct NotificationRow {
 }
 
 /// What of a workflow's notifications is in trouble.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = DeliveryTrouble)]
 pub struct Trouble {
     /// Given up.
     pub given_up: i64,

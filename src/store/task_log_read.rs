@@ -5,11 +5,12 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
 use super::{StoreError, figures};
 
 /// One run of a task with its attempts, as pages and programs see it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct TaskRecord {
     /// The pipeline's name of the task.
     pub task_id: String,
@@ -64,7 +65,7 @@ pub struct TaskRecord {
 }
 
 /// What one model did in one iteration.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AttemptRecord {
     /// The model.
     pub model: String,

@@ -4,12 +4,14 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 use crate::research::{EditNote, Origin, Texts};
 
 /// A version with its texts.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = StoredVersion)]
 pub struct Version {
     /// The image model.
     pub model_name: String,
@@ -28,6 +30,7 @@ pub struct Version {
     /// Unified diff to the parent.
     pub diff: String,
     /// The edits that made it from its parent.
+    #[schema(value_type = Vec<EditNote>)]
     pub edits: Json<Vec<EditNote>>,
     /// What changed, in words.
     pub summary: String,
@@ -89,7 +92,7 @@ pub struct NewVersion {
 }
 
 /// A version without its texts.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct VersionHead {
     /// The image model.
     pub model_name: String,

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use utoipa::ToSchema;
 
 use super::StoreError;
 
@@ -10,7 +11,7 @@ use super::StoreError;
 const RUNS_MAX: i64 = 500;
 
 /// A watch as stored.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct WatchRow {
     /// The cycle that adopted the version.
     pub cycle: i64,

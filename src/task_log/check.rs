@@ -16,16 +16,16 @@ pub const ITERATION_MAX: i32 = 1000;
 /// How deep metadata may be nested; the object itself is the first level.
 pub const METADATA_DEPTH_MAX: usize = 32;
 
-const TITLE_CHARS_MAX: usize = 2_000;
-const URL_CHARS_MAX: usize = 8_192;
-const REMARK_CHARS_MAX: usize = 20_000;
-const REASONING_CHARS_MAX: usize = 100_000;
-const ISSUES_MAX: usize = 500;
+pub(super) const TITLE_CHARS_MAX: usize = 2_000;
+pub(super) const URL_CHARS_MAX: usize = 8_192;
+pub(super) const REMARK_CHARS_MAX: usize = 20_000;
+pub(super) const REASONING_CHARS_MAX: usize = 100_000;
+pub(super) const ISSUES_MAX: usize = 500;
 const METADATA_BYTES_MAX: usize = 256 << 10;
-const NAME_CHARS_MAX: usize = 64;
+pub(super) const NAME_CHARS_MAX: usize = 64;
 // A hundred years: anything longer is a unit gone wrong, and sums of it stay far from overflow.
-const DURATION_MS_MAX: i64 = 100 * 366 * 86_400_000;
-const COST_USD_MAX: i64 = 1_000_000;
+pub(super) const DURATION_MS_MAX: i64 = 100 * 366 * 86_400_000;
+pub(super) const COST_USD_MAX: i64 = 1_000_000;
 
 impl TaskEvent {
     /// Holds the event to every limit that does not depend on its workflow.

@@ -14,6 +14,7 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use utoipa::ToSchema;
 
 use super::error::EventError;
 use super::event::TaskEvent;
@@ -81,7 +82,7 @@ pub enum LogError {
 }
 
 /// An event that was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Rejection {
     /// Its place in the call, from 0.
     pub index: usize,
@@ -93,7 +94,7 @@ pub struct Rejection {
 }
 
 /// What became of the events of one call, once it is committed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LogReport {
     /// New, and stored.
     pub accepted: usize,

@@ -17,6 +17,7 @@ mod key;
 mod logger;
 mod parse;
 mod run;
+mod schema;
 mod writer;
 
 pub use body::{EVENTS_MAX, parse_body};
@@ -38,3 +39,4 @@ pub use logger::{
 };
 pub use parse::parse_event;
 pub use run::{Logged, RunLog};
+pub use schema::event_schema;

@@ -18,7 +18,8 @@ use super::event::{
 };
 use super::json;
 
-const COMMON_FIELDS: [&str; 6] = ["type", "task_id", "run_id", "at", "event_id", "metadata"];
+pub(super) const COMMON_FIELDS: [&str; 6] =
+    ["type", "task_id", "run_id", "at", "event_id", "metadata"];
 
 /// Reads one event from the text of one JSON object.
 ///
@@ -83,7 +84,7 @@ fn nearest(name: &str, known: &[&str]) -> Option<String> {
     near.map(|(_, known)| format!("; did you mean `{known}`?"))
 }
 
-const fn own_fields(kind: EventType) -> &'static [&'static str] {
+pub(super) const fn own_fields(kind: EventType) -> &'static [&'static str] {
     match kind {
         EventType::TaskStarted => &["original_prompt", "task_name", "task_type", "category"],
         EventType::Enhancement => &[

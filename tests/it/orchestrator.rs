@@ -123,8 +123,8 @@ impl Works {
             self.stage.logger.clone(),
             HttpSettings { open },
         );
-        let routes = webhook::routes(Arc::clone(&self.pipeline), Secret::new(SECRET));
-        router_with(app, routes)
+        let hook = webhook::route(Arc::clone(&self.pipeline), Secret::new(SECRET));
+        router_with(app, vec![hook])
     }
 
     async fn work(&self) -> Worked {

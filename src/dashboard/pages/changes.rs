@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Place;
+use crate::dashboard::data::ChangesData;
 use crate::dashboard::page::Page;
 use crate::dashboard::table::{Cell, Table};
 use crate::dashboard::{links, words};
@@ -14,7 +15,7 @@ pub fn page(place: Place<'_>, changes: &[ConfigChange]) -> Page {
     let address = links::section(place.workflow, "changes");
     Page::new("list.html", "Config changes and backups", address, json!({ "lists": ["changes"] }))
         .of_workflow(place.workflow, "changes")
-        .with_data(json!({ "config_changes": changes }))
+        .with_data(json!(ChangesData { config_changes: changes }))
         .with_tables(vec![table(place, changes)])
 }
 

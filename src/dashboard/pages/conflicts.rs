@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Place;
 use super::model::{Line, lines};
+use crate::dashboard::data::{ConflictData, ConflictsData};
 use crate::dashboard::page::Page;
 use crate::dashboard::table::{Cell, Table};
 use crate::dashboard::{links, words};
@@ -49,7 +50,7 @@ pub fn list(place: Place<'_>, conflicts: &[Conflict]) -> Page {
     let address = links::section(place.workflow, "conflicts");
     Page::new("list.html", "Files edited by hand", address, json!({ "lists": ["conflicts"] }))
         .of_workflow(place.workflow, "changes")
-        .with_data(json!({ "conflicts": conflicts }))
+        .with_data(json!(ConflictsData { conflicts }))
         .with_tables(vec![table(place, conflicts)])
 }
 
@@ -150,7 +151,7 @@ pub fn one(place: Place<'_>, shown: &ConflictShown, asked: Option<Asked>) -> Pag
     let title = format!("{} edited by hand on {}", conflict.model_name, conflict.host);
     Page::new("conflict.html", title, address, view)
         .of_workflow(place.workflow, "changes")
-        .with_data(json!({ "conflict": shown }))
+        .with_data(json!(ConflictData { conflict: shown }))
 }
 
 fn standing(conflict: &Conflict) -> String {

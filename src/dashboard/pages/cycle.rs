@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Place;
 use super::cycles::plain;
 use crate::cycle::Event;
+use crate::dashboard::data::CycleData;
 use crate::dashboard::page::Page;
 use crate::dashboard::spark::{self, Histogram};
 use crate::dashboard::statechart::{self, StateChart};
@@ -78,15 +79,15 @@ struct Tested {
 pub fn page(place: Place<'_>, facts: &Facts) -> Page {
     let status = &facts.status;
     let cost = cost(&facts.calls);
-    let data = json!({
-        "status": status,
-        "transitions": transitions(place, &facts.transitions).json()["rows"],
-        "effects": facts.effects,
-        "calls": facts.calls,
-        "cost_usd": cost.normalize(),
-        "experiments": facts.experiments,
-        "insights": facts.insights,
-        "config_changes": facts.changes,
+    let data = json!(CycleData {
+        status,
+        transitions: transitions(place, &facts.transitions).json()["rows"].take(),
+        effects: &facts.effects,
+        calls: &facts.calls,
+        cost_usd: cost.normalize(),
+        experiments: &facts.experiments,
+        insights: &facts.insights,
+        config_changes: &facts.changes,
     });
     let tables = vec![
         transitions(place, &facts.transitions),

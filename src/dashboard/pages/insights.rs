@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Place;
+use crate::dashboard::data::InsightsData;
 use crate::dashboard::links;
 use crate::dashboard::page::Page;
 use crate::dashboard::table::{Cell, Table};
@@ -46,6 +47,6 @@ pub fn page(place: Place<'_>, insights: &[Insight]) -> Page {
     let address = links::section(place.workflow, "insights");
     Page::new("insights.html", "Insights", address, json!({ "insights": findings }))
         .of_workflow(place.workflow, "insights")
-        .with_data(json!({ "insights": insights }))
+        .with_data(json!(InsightsData { insights }))
         .with_tables(vec![table])
 }

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::Place;
+use crate::dashboard::data::ModelData;
 use crate::dashboard::links;
 use crate::dashboard::page::Page;
 use crate::dashboard::table::{Cell, Table};
@@ -11,7 +13,8 @@ use crate::store::analytics::ConfigChange;
 use crate::store::versions::VersionHead;
 
 /// Two versions and what changed between them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ShownDiff)]
 pub struct Diff {
     /// The old version.
     pub from: i32,
@@ -128,11 +131,11 @@ pub fn page(place: Place<'_>, facts: &Facts) -> Page {
         diff: facts.diff.as_ref().map(Shown::from),
         rollback: facts.rollback.as_ref().map(Shown::from),
     };
-    let data = json!({
-        "model": facts.model,
-        "versions": facts.versions,
-        "diff": facts.diff,
-        "config_changes": facts.changes,
+    let data = json!(ModelData {
+        model: &facts.model,
+        versions: &facts.versions,
+        diff: facts.diff.as_ref(),
+        config_changes: &facts.changes,
     });
     let tables = vec![versions(place, facts), super::changes::table(place, &facts.changes)];
     Page::new("model.html", facts.model.clone(), address, view)

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Place;
+use crate::dashboard::data::ReportData;
 use crate::dashboard::page::{Page, PageError, Viewer};
 use crate::dashboard::{STYLESHEET, links};
 use crate::report::{self, Facts, Language, Report, Target};
@@ -39,8 +40,10 @@ pub fn page(place: Place<'_>, facts: &Facts, language: Language) -> Page {
     let address = format!("{own}?lang={language}");
     Page::new("report.html", report.title.clone(), address, view)
         .of_workflow(place.workflow, "cycles")
-        .with_data(json!({
-            "facts": facts, "report": report, "markdown": report::markdown(&report, None)
+        .with_data(json!(ReportData {
+            facts,
+            report: &report,
+            markdown: report::markdown(&report, None),
         }))
 }
 

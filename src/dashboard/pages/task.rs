@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Place;
 use super::cycles::plain;
+use crate::dashboard::data::TaskData;
 use crate::dashboard::page::Page;
 use crate::dashboard::table::{Cell, Table};
 use crate::dashboard::{links, words};
@@ -76,7 +77,7 @@ pub fn page(place: Place<'_>, task: &TaskRecord, runs: &[TaskHead]) -> Page {
     let title = task.task_name.clone().unwrap_or_else(|| format!("Task {}", task.task_id));
     Page::new("task.html", title, links::task(place.workflow, &task.task_id, &task.run_id), view)
         .of_workflow(place.workflow, "tasks")
-        .with_data(json!({ "task": task }))
+        .with_data(json!(TaskData { task }))
         .with_tables(vec![table(place, &task.attempts)])
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Place;
+use crate::dashboard::data::TasksData;
 use crate::dashboard::links;
 use crate::dashboard::page::Page;
 use crate::dashboard::table::{Cell, Table};
@@ -64,6 +65,6 @@ pub fn page(place: Place<'_>, tasks: &[TaskHead], wanted: &str, query: &str) -> 
     let view = View { action, wanted: wanted.to_owned(), empty: tasks.is_empty(), older };
     Page::new("tasks.html", "Tasks", address, view)
         .of_workflow(place.workflow, "tasks")
-        .with_data(json!({ "tasks": tasks }))
+        .with_data(json!(TasksData { tasks }))
         .with_tables(vec![table])
 }

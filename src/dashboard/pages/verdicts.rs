@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Place;
+use crate::dashboard::data::VerdictsData;
 use crate::dashboard::links;
 use crate::dashboard::page::Page;
 use crate::dashboard::table::{Cell, Table};
@@ -50,6 +51,6 @@ pub fn page(place: Place<'_>, verdicts: &[Experiment]) -> Page {
     let address = links::section(place.workflow, "verdicts");
     Page::new("verdicts.html", "Past verdicts", address, json!({ "verdicts": told }))
         .of_workflow(place.workflow, "verdicts")
-        .with_data(json!({ "verdicts": verdicts }))
+        .with_data(json!(VerdictsData { verdicts }))
         .with_tables(vec![table])
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Place;
+use crate::dashboard::data::VersionData;
 use crate::dashboard::page::Page;
 use crate::dashboard::{links, words};
 use crate::store::versions::Version;
@@ -52,5 +53,5 @@ pub fn page(place: Place<'_>, version: &Version, active: bool) -> Page {
     let address = links::version(place.workflow, &version.model_name, version.version);
     Page::new("version.html", title, address, view)
         .of_workflow(place.workflow, "overview")
-        .with_data(json!({ "version": version, "is_active": active }))
+        .with_data(json!(VersionData { version, is_active: active }))
 }

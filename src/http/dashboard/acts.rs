@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, post};
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
+use utoipa::ToSchema;
 
 use super::answer::{html, viewer};
 use crate::dashboard::{links, page};
@@ -23,8 +24,9 @@ use crate::http::path::{PathOf, check_model};
 use crate::runtime::Operation;
 
 /// A form as sent. Which fields matter is the operation's to say.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = FormOfPage)]
 pub struct Said {
     #[serde(default)]
     csrf: String,
@@ -145,7 +147,8 @@ pub(super) fn finish(
     match done {
         Ok(page) => Ok(Redirect::to(&page).into_response()),
         Err(problem) if accepts(headers, "text/html") => {
-            let page = page::problem("That was not done", problem.detail(), back);
+            let page =
+                page::problem("That was not done", problem.detail(), (back, "Back to the page"));
             html(&page, &viewer(caller), problem.status())
         }
         Err(problem) => Err(problem),

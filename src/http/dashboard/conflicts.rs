@@ -7,10 +7,12 @@ use axum::extract::rejection::FormRejection;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::acts::{Said, checked, finish, incomplete};
 use super::answer::As;
-use super::pages::{Files, place, show};
+use super::asked::Files;
+use super::pages::{place, show};
 use crate::dashboard::links;
 use crate::dashboard::pages::conflicts as page;
 use crate::http::App;
@@ -24,9 +26,10 @@ use crate::store::conflicts::{self as stored, Way};
 const ROWS_MAX: i64 = 200;
 
 /// Which way out a person is about to take.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
+    /// `keep-mine`, `take-theirs` or `cancel`: the page asks before it is done.
     #[serde(default)]
     way: String,
 }

@@ -4,12 +4,10 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use chrono::{DateTime, Days, NaiveDate, Utc};
-use chrono_tz::Tz;
-use serde::Deserialize;
+use chrono::Days;
 
 use super::answer::{As, answer, viewer};
-use super::day;
+use super::asked::{Compare, Files, InLanguage, Run, Wanted, cursor, day, invalid, midnight, text};
 use crate::dashboard::page::Page;
 use crate::dashboard::pages::{self, Place, model as of_model};
 use crate::http::App;
@@ -24,77 +22,6 @@ use crate::store::{claude_calls, cycles as stored_cycles, effects, reports, task
 
 /// Rows of a list: cycles, verdicts, insights, changes.
 const ROWS_MAX: i64 = 200;
-const TASK_CHARS_MAX: usize = 400;
-
-/// Which of a page's tables is wanted as a file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Files {
-    #[serde(default)]
-    table: String,
-    #[serde(default)]
-    r#as: String,
-}
-
-impl Files {
-    pub(super) fn wanted(&self) -> Result<As, Problem> {
-        As::of(&self.table, &self.r#as)
-    }
-}
-
-/// What a model's page compares or puts back, beside its tables.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Compare {
-    from: Option<i32>,
-    to: Option<i32>,
-    rollback: Option<i32>,
-    #[serde(default)]
-    table: String,
-    #[serde(default)]
-    r#as: String,
-}
-
-/// Which tasks are listed.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Wanted {
-    #[serde(default)]
-    task: String,
-    #[serde(default)]
-    from: String,
-    #[serde(default)]
-    to: String,
-    #[serde(default)]
-    model: String,
-    #[serde(default)]
-    category: String,
-    #[serde(default)]
-    after: String,
-    #[serde(default)]
-    table: String,
-    #[serde(default)]
-    r#as: String,
-}
-
-/// Which run of a task.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Run {
-    run: Option<String>,
-    #[serde(default)]
-    table: String,
-    #[serde(default)]
-    r#as: String,
-}
-
-/// The language of a report.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InLanguage {
-    #[serde(default)]
-    lang: String,
-}
 
 pub(super) fn place(workflow: &Workflow) -> Place<'_> {
     Place { workflow: workflow.name(), zone: workflow.definition.timezone }
@@ -376,62 +303,4 @@ pub async fn version(
         &headers,
         files.wanted()?,
     )
-}
-
-/// The first instant of a day. Where clocks skip midnight, the first that there is.
-fn midnight(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
-    let local = day.and_time(chrono::NaiveTime::MIN);
-    let instant = (0..24).find_map(|hour| {
-        (local + chrono::Duration::hours(hour)).and_local_timezone(zone).earliest()
-    });
-    instant.map_or_else(|| local.and_utc(), |instant| instant.with_timezone(&Utc))
-}
-
-/// A text of the query, none where it is empty.
-pub(super) fn text(field: &str, value: &str) -> Result<Option<String>, Problem> {
-    if value.contains('\0') || value.chars().count() > TASK_CHARS_MAX {
-        return Err(invalid(format!(
-            "`{field}` holds at most {TASK_CHARS_MAX} characters and no NUL"
-        )));
-    }
-    Ok((!value.is_empty()).then(|| value.to_owned()))
-}
-
-/// A place in the list of tasks: microseconds and a row.
-fn cursor(text: &str) -> Result<Option<(DateTime<Utc>, i64)>, Problem> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let place = text.rsplit_once('-').and_then(|(at, id)| {
-        Some((DateTime::from_timestamp_micros(at.parse().ok()?)?, id.parse().ok()?))
-    });
-    let unusable = || invalid("`after` is what the link to older tasks says".to_owned());
-    place.map(Some).ok_or_else(unusable)
-}
-
-fn invalid(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_begins_at_midnight_of_its_zone_or_after_it() {
-        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
-        let athens = midnight(day("2026-11-10"), Tz::Europe__Athens);
-        assert_eq!(athens.to_rfc3339(), "2026-11-09T22:00:00+00:00");
-        let skipped = midnight(day("2018-11-04"), Tz::America__Sao_Paulo);
-        assert_eq!(skipped.to_rfc3339(), "2018-11-04T03:00:00+00:00");
-    }
-
-    #[test]
-    fn a_place_in_the_list_reads_back() {
-        let place = cursor("1700000000000001-42").unwrap().unwrap();
-        assert_eq!((place.0.timestamp_micros(), place.1), (1_700_000_000_000_001, 42));
-        for wrong in ["1", "a-b", "99999999999999999999-1", "--"] {
-            assert!(cursor(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Where each section of an edited document comes from.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::super::document::{Document, Section};
 use super::super::hash::Texts;
@@ -32,7 +33,7 @@ pub struct Origin {
 }
 
 /// An edit as it is kept with a version: what it did and why, without its text, which the diff has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EditNote {
     /// The text that it changed.
     pub document: Which,

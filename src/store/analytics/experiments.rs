@@ -4,13 +4,15 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::log::mean;
 use crate::store::StoreError;
 
 /// Which deck of an experiment is being dealt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = RunningPhase)]
 pub enum Phase {
     /// The test that decides.
     Test,
@@ -19,7 +21,7 @@ pub enum Phase {
 }
 
 /// One arm of a running deck.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct ArmCount {
     /// Slots of the deck.
     pub slots: i64,
@@ -38,7 +40,7 @@ pub struct ArmCount {
 }
 
 /// An experiment whose deck is being dealt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RunningExperiment {
     /// The cycle that it belongs to.
     pub cycle: i64,
@@ -61,7 +63,7 @@ pub struct RunningExperiment {
 }
 
 /// An experiment with its verdict.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Experiment {
     /// The cycle that it belongs to.
     pub cycle: i64,

@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::AnalyticsQuery;
 use crate::store::StoreError;
@@ -15,7 +16,7 @@ const WAITING_COUNTED_MAX: i64 = 10_000;
 const ACTIVATIONS_MAX: i64 = 200;
 
 /// The cycle that is not finished.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OpenCycle {
     /// Its number within the workflow.
     pub number: i64,
@@ -36,7 +37,8 @@ pub struct OpenCycle {
 }
 
 /// A change of state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PassedState)]
 pub struct Passed {
     /// The state left.
     pub from: String,
@@ -45,7 +47,8 @@ pub struct Passed {
 }
 
 /// Why something stands still, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = StandingHold)]
 pub struct Hold {
     /// The kind of hold, as stored.
     pub kind: String,
@@ -66,7 +69,8 @@ pub struct Hold {
 }
 
 /// A pattern that Claude found, with the tasks that show it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = InsightSummary)]
 pub struct Insight {
     /// Cycle and ordinal, such as `4.2`: the name by which prompts and versions speak of it.
     pub id: String,
@@ -105,7 +109,7 @@ pub struct Insight {
 }
 
 /// One model's versions.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ModelVersions {
     /// The model.
     pub model: String,
@@ -114,7 +118,8 @@ pub struct ModelVersions {
 }
 
 /// One version of a model's prompts, without its texts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = VersionSummary)]
 pub struct Version {
     /// Its number, from 1.
     pub version: i32,
@@ -137,7 +142,7 @@ pub struct Version {
 }
 
 /// One change of a model's config files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ConfigChange {
     /// The model.
     pub model: String,
@@ -168,7 +173,7 @@ pub struct ConfigChange {
 }
 
 /// A version became active.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Activation {
     /// The day, in the workflow's time zone.
     pub day: NaiveDate,
@@ -183,7 +188,8 @@ pub struct Activation {
 }
 
 /// What Claude cost this month.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = MonthSpent)]
 pub struct Cost {
     /// The month's first day, in the workflow's time zone.
     pub month: NaiveDate,

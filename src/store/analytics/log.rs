@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::{AnalyticsQuery, ModelVersions};
 use crate::store::StoreError;
 
 /// Tasks, counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
 pub struct TaskTotals {
     /// Every task that was ever logged.
     pub total: i64,
@@ -37,7 +38,7 @@ pub struct TaskTotals {
 }
 
 /// The tasks that arrived on one day.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct TaskDay {
     /// The day, in the workflow's time zone.
     pub day: NaiveDate,
@@ -74,7 +75,7 @@ pub struct TaskDay {
 }
 
 /// One model, all together.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ModelTotals {
     /// The model.
     pub model: String,
@@ -99,7 +100,7 @@ pub struct ModelTotals {
 }
 
 /// One model on the tasks that arrived on one day.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ModelDay {
     /// The day, in the workflow's time zone.
     pub day: NaiveDate,

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
 use super::experiments::{self, Experiment};
 use super::learning::{self, ConfigChange, Insight};
@@ -15,19 +16,21 @@ pub const TASKS_A_PAGE: i64 = 50;
 const TASKS_SEARCHED_MAX: i64 = 20_000;
 
 /// An experiment of one cycle, with the scores that its decks counted.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ScoredExperiment {
     /// The experiment with its verdict, if there is one.
     #[serde(flatten)]
     pub experiment: Experiment,
     /// Scores of the test.
+    #[serde(rename = "test_scores")]
     pub test: Scores,
     /// Scores of the probation; empty where there was none.
+    #[serde(rename = "probation_scores")]
     pub probation: Scores,
 }
 
 /// The counted scores of a deck, lowest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Scores {
     /// The old version's.
     pub old: Vec<i32>,
@@ -36,7 +39,7 @@ pub struct Scores {
 }
 
 /// A run of a task in the list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TaskHead {
     /// Its row, which orders runs that arrived at the same moment.
     pub id: i64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{Days, NaiveDate};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::log::mean;
 use super::{ModelDay, TaskDay};
@@ -15,7 +16,7 @@ pub const SPAN_DAYS_MAX: u64 = 30;
 const STEPS_A_SIDE_MAX: u64 = 8;
 
 /// Two stretches of days of the same length, side by side.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Learning {
     /// The days before.
     pub before: Span,
@@ -38,7 +39,8 @@ pub struct Learning {
 }
 
 /// The numbers of a few days; none where nothing was measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[schema(as = LearningStep)]
 pub struct Step {
     /// The first day.
     pub from: NaiveDate,
@@ -57,7 +59,8 @@ pub struct Step {
 }
 
 /// A stretch of days, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = LearningSpan)]
 pub struct Span {
     /// The first day.
     pub from: NaiveDate,
@@ -68,7 +71,8 @@ pub struct Span {
 }
 
 /// One number on both sides; none where nothing was measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[schema(as = LearningMeasure)]
 pub struct Measure {
     /// In the days before.
     pub before: Option<f64>,

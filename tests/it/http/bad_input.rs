@@ -92,6 +92,10 @@ async fn names_in_a_path_are_checked_before_anything_is_done() {
         ("PUT", format!("{wf}/tasks/a%00b/assignments/nano-banana"), 422, "invalid_name"),
         ("PUT", format!("{wf}/tasks/{long}/assignments/nano-banana"), 422, "invalid_name"),
         ("PUT", format!("{wf}/tasks/86c1/assignments/nano-banana?run=a%00b"), 422, "invalid_name"),
+        ("GET", format!("{wf}/tasks/a%00b/why"), 422, "invalid_name"),
+        ("GET", format!("{wf}/tasks/86c1/why?run=a%00b"), 400, "invalid_query"),
+        ("GET", format!("{wf}/audit?act=a%00b"), 400, "invalid_query"),
+        ("GET", "/v1/audit?actor=a%00b".to_owned(), 400, "invalid_query"),
         (
             "PUT",
             format!("{wf}/tasks/86c1/assignments/nano-banana?content=perhaps"),

@@ -35,6 +35,44 @@ async fn testing_site() -> Site {
     Site::on(stage, true)
 }
 
+/// What a program gets that asks for a page.
+async fn asked_by_a_program(site: &Site, path: &str) -> Answer {
+    let request = request("GET", path).header(header::ACCEPT, "application/json");
+    site.send(request.body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_refused_page_is_a_page_for_browsers_and_a_problem_for_programs() {
+    let site = Site::open().await;
+    for (path, status, code, says) in [
+        (format!("{HOME}/cycles/99"), 404, "unknown_cycle", "there is no cycle 99"),
+        (format!("{HOME}/tasks?from=yesterday"), 400, "invalid_query", "is a day such as"),
+        ("/analytics/nowhere".to_owned(), 404, "unknown_workflow", "image-editing"),
+        (format!("{HOME}/nothing/at/all"), 404, "no_such_route", "there is nothing at"),
+        (format!("{HOME}/models/{HOSTILE}"), 404, "no_such_route", "there is nothing at"),
+    ] {
+        let path = path.replace('<', "%3C").replace('>', "%3E");
+        let shown = look(&site, &path, "").await;
+        assert_eq!(shown.status, status, "{path}");
+        assert_eq!(shown.headers[header::CONTENT_TYPE], "text/html; charset=utf-8", "{path}");
+        assert!(shown.headers.contains_key(header::CONTENT_SECURITY_POLICY), "{path}");
+        assert!(shown.text.contains(says) && shown.text.contains("To the dashboard"), "{path}");
+        assert!(!shown.text.contains("<script>document"), "{path}: {}", shown.text);
+        let told = asked_by_a_program(&site, &path).await;
+        assert_eq!(told.problem(), (status, code.to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_who_is_signed_in() {
+    let site = Site::closed().await;
+    let key = site.key("reader", Role::Read).await;
+    let session = signed_in(&site, &key).await;
+    let shown = look(&site, &format!("{HOME}/cycles/99"), &session).await;
+    assert_eq!(shown.status, 404);
+    assert!(shown.text.contains("reader") && shown.text.contains("Sign out"), "{}", shown.text);
+}
+
 #[tokio::test]
 async fn each_page_opens_and_has_its_data() {
     let site = testing_site().await;
