@@ -1,6 +1,7 @@
 //! `mathesis cycle …`.
 
 mod report;
+mod watch;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -20,6 +21,8 @@ pub enum CycleCommand {
     Show {
         /// The cycle's number [default: the open one]
         number: Option<i64>,
+        #[command(flatten)]
+        watching: watch::Watching,
         #[command(flatten)]
         of: OfWorkflow,
         #[command(flatten)]
@@ -101,8 +104,14 @@ pub async fn run(command: CycleCommand, settings: &Settings) -> Result<(), Failu
 
 async fn carry_out(command: CycleCommand, context: &Context) -> Result<(), Failure> {
     let (operation, steer) = match command {
-        CycleCommand::Show { number, of, as_json } => {
-            return show(context, &context.workflow(&of)?, number, as_json).await;
+        CycleCommand::Show { number, watching, of, as_json } => {
+            let workflow = context.workflow(&of)?;
+            return match watching {
+                watch::Watching { watch: true, until_done } => {
+                    watch::watch(context, &workflow, number, until_done, as_json).await
+                }
+                _ => show(context, &workflow, number, as_json).await,
+            };
         }
         CycleCommand::List { limit, of, as_json } => {
             return list(context, &context.workflow(&of)?, limit, as_json).await;
@@ -147,7 +156,12 @@ async fn show(
     if as_json.json {
         return output::say_json(&status);
     }
-    output::say(&described(&status, workflow))?;
+    tell(&status, workflow)
+}
+
+/// Tells where a cycle stands, for people.
+fn tell(status: &CycleStatus, workflow: &Workflow) -> Result<(), Failure> {
+    output::say(&described(status, workflow))?;
     let mut table = output::table(&["model", "serves", "tested", "old", "new", "verdict"]);
     for model in &status.models {
         table.add_row(model_row(model));

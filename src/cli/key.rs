@@ -22,6 +22,8 @@ pub enum KeyCommand {
         role: Role,
         #[command(flatten)]
         who: Who,
+        #[command(flatten)]
+        as_json: AsJson,
     },
     /// List the keys, newest first, revoked ones included
     List {
@@ -70,11 +72,17 @@ pub async fn run(command: KeyCommand, settings: &Settings) -> Result<(), Failure
 async fn carry_out(command: KeyCommand, context: &Context) -> Result<(), Failure> {
     let pool = context.engine.store.pool();
     match command {
-        KeyCommand::Create { name, role, who } => {
+        KeyCommand::Create { name, role, who, as_json } => {
             let now = context.engine.now();
             let by = who.name();
             let by = Actor { name: &by, reason: who.reason.as_deref() };
             let secret = keys::create(pool, &name, role.into(), by, now).await?;
+            if as_json.json {
+                let role = keys::Role::from(role).to_string();
+                return output::say_json(&serde_json::json!({
+                    "name": name, "role": role, "secret": secret
+                }));
+            }
             // The secret alone goes to standard output, so that a script can take it from there.
             eprintln!("Key {name:?} is made. This is its secret; it is shown this once:");
             output::say(&secret)

@@ -18,6 +18,7 @@ mod gate;
 mod import;
 mod insight;
 mod key;
+mod manual;
 mod migrate;
 mod notify;
 mod openapi;
@@ -128,6 +129,8 @@ enum Command {
     Files(files::FilesCommand),
     Doctor(doctor::Doctor),
     Openapi(openapi::Openapi),
+    Completions(manual::Completions),
+    Man(manual::Man),
     StandIns(stand_ins::StandIns),
 }
 
@@ -251,6 +254,8 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Files(command) => files::run(command, &settings).await,
         Command::Doctor(command) => doctor::run(command, &settings).await,
         Command::Openapi(_) => openapi::run(),
+        Command::Completions(command) => manual::completions(&command),
+        Command::Man(command) => manual::man(&command),
         Command::StandIns(command) => stand_ins::run(command).await,
     }
 }

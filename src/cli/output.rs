@@ -120,6 +120,33 @@ pub fn say_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     }
 }
 
+/// Writes a value as JSON on one line, for a reader that takes them as they come.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn say_json_line<T: Serialize>(value: &T) -> Result<(), Failure> {
+    match serde_json::to_string(value) {
+        Ok(json) => say(&json),
+        Err(error) => {
+            Err(Failure::failed(format!("the answer could not be written as JSON: {error}")))
+        }
+    }
+}
+
+/// True where people read along.
+#[must_use]
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Empties the terminal.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn clear() -> Result<(), Failure> {
+    finished(io::stdout().lock().write_all(b"\x1b[H\x1b[2J"))
+}
+
 /// Writes a table; words in its place when it has no row.
 ///
 /// # Errors

@@ -44,6 +44,8 @@ pub enum VersionCommand {
         to: i32,
         #[command(flatten)]
         of: OfWorkflow,
+        #[command(flatten)]
+        as_json: AsJson,
     },
     /// Show for each section of a version which cycle, insights and tasks put it there, and what it gained
     Blame {
@@ -84,11 +86,16 @@ async fn carry_out(command: VersionCommand, context: &Context) -> Result<(), Fai
             let found = find(context, &workflow, &model, version).await?;
             show(&found, &workflow, as_json)
         }
-        VersionCommand::Diff { model, from, to, of } => {
+        VersionCommand::Diff { model, from, to, of, as_json } => {
             let workflow = context.workflow(&of)?;
             let old = find(context, &workflow, &model, from).await?;
             let new = find(context, &workflow, &model, to).await?;
             let diff = research::version_diff(&old.texts(), &new.texts(), from, to);
+            if as_json.json {
+                return output::say_json(&serde_json::json!({
+                    "model": model, "from": from, "to": to, "diff": diff
+                }));
+            }
             if diff.is_empty() {
                 return output::say(&format!(
                     "Versions {from} and {to} of {model} have the same texts."

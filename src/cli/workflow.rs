@@ -32,6 +32,9 @@ pub enum WorkflowCommand {
     Check {
         /// A workflow's folder, or a folder of workflows [default: the folder of the workflows]
         path: Option<PathBuf>,
+        /// Answer in JSON, for programs
+        #[arg(long)]
+        json: bool,
     },
     /// Show everything that is in force, defaults included
     Show {
@@ -50,7 +53,9 @@ pub enum WorkflowCommand {
 pub async fn run(command: WorkflowCommand, settings: &Settings) -> Result<(), Failure> {
     match command {
         WorkflowCommand::New { from, name } => new(&from, &name, &settings.workflows),
-        WorkflowCommand::Check { path } => check(path.as_deref().unwrap_or(&settings.workflows)),
+        WorkflowCommand::Check { path, json } => {
+            check(path.as_deref().unwrap_or(&settings.workflows), json)
+        }
         WorkflowCommand::Show { name, json } => show(name.as_deref(), json, &settings.workflows),
         WorkflowCommand::Diagram => output::say(&mermaid()),
     }
@@ -74,8 +79,9 @@ fn new(from: &Path, name: &str, workflows: &Path) -> Result<(), Failure> {
     ))
 }
 
-fn check(path: &Path) -> Result<(), Failure> {
+fn check(path: &Path, json: bool) -> Result<(), Failure> {
     let definitions = read(path)?;
+    let mut checked = Vec::new();
     for definition in &definitions {
         let models = definition.models.len();
         let plural = if models == 1 { "" } else { "s" };
@@ -86,10 +92,18 @@ fn check(path: &Path) -> Result<(), Failure> {
         };
         let pipeline = orchestrator::definition::load(&folder, definition)
             .map_err(|errors| Failure::failed(listed(&errors)))?;
+        if json {
+            checked.push(serde_json::json!({
+                "workflow": definition.name.as_str(),
+                "models": models,
+                "pipeline": pipeline.is_some(),
+            }));
+            continue;
+        }
         let with = if pipeline.is_some() { ", with a pipeline" } else { "" };
         output::say(&format!("{}: well, {models} model{plural}{with}", definition.name))?;
     }
-    Ok(())
+    if json { output::say_json(&checked) } else { Ok(()) }
 }
 
 /// Reads one workflow's folder, or every one in a folder of them.

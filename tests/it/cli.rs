@@ -2,6 +2,7 @@
 
 mod doctor;
 mod notify;
+mod outputs;
 mod pull;
 mod rehearse;
 mod resuming;
