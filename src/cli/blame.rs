@@ -120,7 +120,7 @@ fn told(edit: &BlamedEdit) -> String {
         "  version {}{cycle}: {}; {}\n",
         edit.version,
         edit.operation.as_str(),
-        edit.gained.as_ref().map_or_else(|| "not tested".to_owned(), gained)
+        edit.gained.as_ref().map_or_else(|| "not tested".to_owned(), Gain::in_words)
     );
     for reason in &edit.because {
         let mut tasks: Vec<&str> =
@@ -135,21 +135,6 @@ fn told(edit: &BlamedEdit) -> String {
             reason.claim,
             tasks.join(", ")
         ));
-    }
-    text
-}
-
-fn gained(gain: &Gain) -> String {
-    let percent = |share: f64| format!("{:+.1}%", share * 100.0);
-    let mut text = gain.status.clone();
-    if gain.taken_back {
-        text.push_str(", then taken back");
-    }
-    if let Some(raw) = gain.raw {
-        text.push_str(&format!(", {} measured", percent(raw)));
-    }
-    if let Some(shrunk) = gain.shrunk {
-        text.push_str(&format!(", {} likely", percent(shrunk)));
     }
     text
 }

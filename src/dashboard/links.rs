@@ -54,6 +54,13 @@ pub fn task(workflow: &str, task: &str, run: &str) -> String {
     if run.is_empty() { page } else { format!("{page}?run={}", encoded(run)) }
 }
 
+/// The page that tells how the prompt behind a model's picture came to be.
+#[must_use]
+pub fn why(workflow: &str, task: &str, run: &str, model: &str) -> String {
+    let page = format!("{}/why", self::task(workflow, task, ""));
+    with_query(&page, &query(&[("run", run), ("model", model)]))
+}
+
 /// A query of the values that are not empty.
 #[must_use]
 pub fn query(values: &[(&str, &str)]) -> String {

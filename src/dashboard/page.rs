@@ -33,6 +33,7 @@ const TEMPLATES: &[(&str, &str)] = templates![
     "version.html",
     "tasks.html",
     "task.html",
+    "why.html",
     "report.html",
     "report_body.html",
     "report_file.html",

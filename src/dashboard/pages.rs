@@ -11,6 +11,7 @@ pub mod task;
 pub mod tasks;
 pub mod verdicts;
 pub mod version;
+pub mod why;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;

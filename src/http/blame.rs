@@ -16,9 +16,9 @@ use crate::runtime::blame::{self, BlameError, VersionBlame, Why};
 #[serde(deny_unknown_fields)]
 pub struct Picture {
     /// The run, where a task is run more than once.
-    run: Option<String>,
+    pub(super) run: Option<String>,
     /// The model whose picture is meant; the chosen one where it is left out.
-    model: Option<String>,
+    pub(super) model: Option<String>,
 }
 
 /// `GET …/models/{model}/versions/{n}/blame`

@@ -13,7 +13,9 @@ pub use acts::{Said as FormSent, automation, on_cycle, rollback};
 pub use answer::{no_store, policy};
 pub use asked::Range;
 pub use conflicts::{Wanted as WayWanted, conflict, conflicts, settle};
-pub use pages::{changes, cycle, cycles, insights, model, report, task, tasks, verdicts, version};
+pub use pages::{
+    changes, cycle, cycles, insights, model, report, task, tasks, verdicts, version, why,
+};
 pub use refused::as_page;
 
 use answer::{As, answer, viewer};

@@ -104,6 +104,25 @@ pub struct Gain {
     pub sentence: Option<String>,
 }
 
+impl Gain {
+    /// What came of the version: `adopted, +12.9% measured, +6.8% likely`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let percent = |share: f64| format!("{:+.1}%", share * 100.0);
+        let mut text = self.status.clone();
+        if self.taken_back {
+            text.push_str(", then taken back");
+        }
+        if let Some(raw) = self.raw {
+            text.push_str(&format!(", {} measured", percent(raw)));
+        }
+        if let Some(shrunk) = self.shrunk {
+            text.push_str(&format!(", {} likely", percent(shrunk)));
+        }
+        text
+    }
+}
+
 /// What these versions of a model gained in their tests.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! One run of a task: every attempt with its picture, its score and the judge's reasoning.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::json;
 
@@ -24,6 +26,8 @@ struct View {
     error: Option<String>,
     cycle: Option<(i64, String)>,
     runs: Vec<(String, String)>,
+    /// Each model whose prompt can be explained, and where.
+    why: Vec<(String, String)>,
     attempts: Vec<Attempt>,
 }
 
@@ -72,6 +76,7 @@ pub fn page(place: Place<'_>, task: &TaskRecord, runs: &[TaskHead]) -> Page {
                 (name.to_owned(), links::task(place.workflow, &run.task_id, &run.run_id))
             })
             .collect(),
+        why: explained(place, task),
         attempts: task.attempts.iter().map(|it| attempt(place, it)).collect(),
     };
     let title = task.task_name.clone().unwrap_or_else(|| format!("Task {}", task.task_id));
@@ -79,6 +84,14 @@ pub fn page(place: Place<'_>, task: &TaskRecord, runs: &[TaskHead]) -> Page {
         .of_workflow(place.workflow, "tasks")
         .with_data(json!(TaskData { task }))
         .with_tables(vec![table(place, &task.attempts)])
+}
+
+/// Where each prompt of the run is explained: those that a version of ours wrote.
+fn explained(place: Place<'_>, task: &TaskRecord) -> Vec<(String, String)> {
+    let known = task.attempts.iter().filter(|it| it.prompt_version.is_some() && !it.observed);
+    let models: BTreeSet<&String> = known.map(|it| &it.model).collect();
+    let page = |model: &String| links::why(place.workflow, &task.task_id, &task.run_id, model);
+    models.into_iter().map(|model| (model.clone(), page(model))).collect()
 }
 
 fn standing(task: &TaskRecord) -> String {

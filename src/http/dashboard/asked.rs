@@ -1,14 +1,25 @@
 //! What the addresses of the pages ask for, and how it is read. An empty field is one that was left
 //! out, as forms send them.
 
-use axum::http::StatusCode;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sqlx::PgPool;
 use utoipa::IntoParams;
 
-use super::answer::As;
+use super::answer::{As, answer, viewer};
+use crate::dashboard::page::Page;
+use crate::dashboard::pages::Place;
+use crate::http::App;
+use crate::http::auth::Caller;
 use crate::http::error::Problem;
+use crate::http::path::{PathOf, QueryOf};
+use crate::runtime::Workflow;
 
 const TEXT_CHARS_MAX: usize = 400;
 
@@ -134,6 +145,51 @@ pub struct InLanguage {
     /// `en` or `el`.
     #[serde(default)]
     pub lang: String,
+}
+
+/// A look at one of a workflow's lists: what was asked for, of which workflow, and by whom.
+pub struct Look<Q> {
+    /// What every handler shares.
+    pub app: App,
+    /// The workflow.
+    pub workflow: Workflow,
+    /// What the query asks for.
+    pub asked: Q,
+    caller: Caller,
+    headers: HeaderMap,
+}
+
+impl<Q: DeserializeOwned> FromRequestParts<App> for Look<Q> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let PathOf(name) = PathOf::<String>::from_request_parts(parts, app).await?;
+        let QueryOf(asked) = QueryOf::from_request_parts(parts, app).await?;
+        // The gate of these routes has put it there.
+        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(Problem::internal)?;
+        let workflow = app.workflow(&name)?;
+        Ok(Self { app: app.clone(), workflow, asked, caller, headers: parts.headers.clone() })
+    }
+}
+
+impl<Q> Look<Q> {
+    /// Where the list's page belongs.
+    pub fn place(&self) -> Place<'_> {
+        Place { workflow: self.workflow.name(), zone: self.workflow.definition.timezone }
+    }
+
+    /// Where lists are read, and the workflow's id there.
+    pub fn reads(&self) -> (&PgPool, i64) {
+        (self.app.engine.store.reads(), self.workflow.workflow_id)
+    }
+
+    /// The answer: the list's page, its data, or one of its tables.
+    ///
+    /// # Errors
+    /// A problem when the page has no such table, or a template is broken.
+    pub fn answer(&self, page: &Page, wanted: As) -> Result<Response, Problem> {
+        answer(page, &viewer(&self.caller), &self.headers, wanted)
+    }
 }
 
 /// A day of the query, none where it is empty.

@@ -7,16 +7,19 @@ use axum::response::Response;
 use chrono::Days;
 
 use super::answer::{As, answer, viewer};
-use super::asked::{Compare, Files, InLanguage, Run, Wanted, cursor, day, invalid, midnight, text};
+use super::asked::{
+    Compare, Files, InLanguage, Look, Run, Wanted, cursor, day, invalid, midnight, text,
+};
 use crate::dashboard::page::Page;
 use crate::dashboard::pages::{self, Place, model as of_model};
 use crate::http::App;
 use crate::http::auth::Caller;
+use crate::http::blame::{Picture, refuse_nul};
 use crate::http::error::Problem;
 use crate::http::path::{PathOf, QueryOf, check_model};
 use crate::report::{Language, UnknownLanguage};
 use crate::research::version_diff;
-use crate::runtime::{Workflow, cycle_status};
+use crate::runtime::{Workflow, blame, cycle_status};
 use crate::store::analytics::pages::{self as stored, TaskQuery};
 use crate::store::{claude_calls, cycles as stored_cycles, effects, reports, task_log, versions};
 
@@ -40,17 +43,10 @@ pub(super) fn show(
 ///
 /// # Errors
 /// A problem when the workflow is unknown or the database is away.
-pub async fn cycles(
-    State(app): State<App>,
-    PathOf(name): PathOf<String>,
-    QueryOf(files): QueryOf<Files>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let workflow = app.workflow(&name)?;
-    let rows =
-        stored_cycles::list(app.engine.store.reads(), workflow.workflow_id, ROWS_MAX).await?;
-    show(&pages::cycles::page(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+pub async fn cycles(look: Look<Files>) -> Result<Response, Problem> {
+    let (pool, id) = look.reads();
+    let rows = stored_cycles::list(pool, id, ROWS_MAX).await?;
+    look.answer(&pages::cycles::page(look.place(), &rows), look.asked.wanted()?)
 }
 
 /// `GET /analytics/{workflow}/cycles/{n}`
@@ -117,65 +113,38 @@ pub async fn report(
 ///
 /// # Errors
 /// A problem when the workflow is unknown or the database is away.
-pub async fn verdicts(
-    State(app): State<App>,
-    PathOf(name): PathOf<String>,
-    QueryOf(files): QueryOf<Files>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let workflow = app.workflow(&name)?;
-    let rows = stored::verdicts(app.engine.store.reads(), workflow.workflow_id, ROWS_MAX).await?;
-    show(&pages::verdicts::page(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+pub async fn verdicts(look: Look<Files>) -> Result<Response, Problem> {
+    let (pool, id) = look.reads();
+    let rows = stored::verdicts(pool, id, ROWS_MAX).await?;
+    look.answer(&pages::verdicts::page(look.place(), &rows), look.asked.wanted()?)
 }
 
 /// `GET /analytics/{workflow}/insights`
 ///
 /// # Errors
 /// A problem when the workflow is unknown or the database is away.
-pub async fn insights(
-    State(app): State<App>,
-    PathOf(name): PathOf<String>,
-    QueryOf(files): QueryOf<Files>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let workflow = app.workflow(&name)?;
-    let pool = app.engine.store.reads();
-    let rows = stored::insights(pool, workflow.workflow_id, None, ROWS_MAX).await?;
-    show(&pages::insights::page(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+pub async fn insights(look: Look<Files>) -> Result<Response, Problem> {
+    let (pool, id) = look.reads();
+    let rows = stored::insights(pool, id, None, ROWS_MAX).await?;
+    look.answer(&pages::insights::page(look.place(), &rows), look.asked.wanted()?)
 }
 
 /// `GET /analytics/{workflow}/changes`
 ///
 /// # Errors
 /// A problem when the workflow is unknown or the database is away.
-pub async fn changes(
-    State(app): State<App>,
-    PathOf(name): PathOf<String>,
-    QueryOf(files): QueryOf<Files>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let workflow = app.workflow(&name)?;
-    let pool = app.engine.store.reads();
-    let rows = stored::config_changes(pool, workflow.workflow_id, None, ROWS_MAX).await?;
-    show(&pages::changes::page(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+pub async fn changes(look: Look<Files>) -> Result<Response, Problem> {
+    let (pool, id) = look.reads();
+    let rows = stored::config_changes(pool, id, None, ROWS_MAX).await?;
+    look.answer(&pages::changes::page(look.place(), &rows), look.asked.wanted()?)
 }
 
 /// `GET /analytics/{workflow}/tasks`
 ///
 /// # Errors
 /// A problem when the query cannot be read, the workflow is unknown, or the database is away.
-pub async fn tasks(
-    State(app): State<App>,
-    PathOf(name): PathOf<String>,
-    QueryOf(wanted): QueryOf<Wanted>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let workflow = app.workflow(&name)?;
-    let zone = workflow.definition.timezone;
+pub async fn tasks(look: Look<Wanted>) -> Result<Response, Problem> {
+    let ((pool, id), zone, wanted) = (look.reads(), look.place().zone, &look.asked);
     let until = day("to", &wanted.to)?.and_then(|to| to.checked_add_days(Days::new(1)));
     let query = TaskQuery {
         from: day("from", &wanted.from)?.map(|from| midnight(from, zone)),
@@ -185,7 +154,7 @@ pub async fn tasks(
         task_id: text("task", &wanted.task)?,
         after: cursor(&wanted.after)?,
     };
-    let rows = stored::tasks(app.engine.store.reads(), workflow.workflow_id, &query).await?;
+    let rows = stored::tasks(pool, id, &query).await?;
     let kept = [
         ("task", &wanted.task),
         ("from", &wanted.from),
@@ -194,8 +163,8 @@ pub async fn tasks(
         ("category", &wanted.category),
     ];
     let kept = crate::dashboard::links::query(&kept.map(|(name, value)| (name, value.as_str())));
-    let page = pages::tasks::page(place(&workflow), &rows, &wanted.task, &kept);
-    show(&page, &caller, &headers, As::of(&wanted.table, &wanted.r#as)?)
+    let page = pages::tasks::page(look.place(), &rows, &wanted.task, &kept);
+    look.answer(&page, As::of(&wanted.table, &wanted.r#as)?)
 }
 
 /// `GET /analytics/{workflow}/tasks/{task}`: the run that is named, else the latest.
@@ -231,6 +200,25 @@ pub async fn task(
     };
     let page = pages::task::page(place(&workflow), &found.ok_or_else(unknown)?, &runs);
     show(&page, &caller, &headers, As::of(&run.table, &run.r#as)?)
+}
+
+/// `GET /analytics/{workflow}/tasks/{task}/why`: how the prompt behind a picture came to be.
+///
+/// # Errors
+/// A problem when there is no such task or picture, or the database is away.
+pub async fn why(
+    State(app): State<App>,
+    PathOf((name, task)): PathOf<(String, String)>,
+    QueryOf(picture): QueryOf<Picture>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let workflow = app.workflow(&name)?;
+    let (run, model) = (picture.run.as_deref(), picture.model.as_deref());
+    refuse_nul(&task, run)?;
+    let store = &app.engine.store;
+    let found = blame::why(store, workflow.workflow_id, &task, run, model).await?;
+    show(&pages::why::page(place(&workflow), &found), &caller, &headers, As::Page)
 }
 
 /// `GET /analytics/{workflow}/models/{model}`

@@ -7,9 +7,11 @@ use crate::dashboard::data::{
 };
 use crate::dashboard::table::TableData;
 use crate::dashboard::{SCRIPT_PATH, STYLESHEET_PATH};
+use crate::http::blame::Picture;
 use crate::http::dashboard::{FormSent, Range, WayWanted, asked};
 use crate::http::describe::{leads, page, text};
 use crate::http::operations::CYCLE_OPERATIONS;
+use crate::runtime::blame::Why;
 
 /// What people look at.
 pub fn reading() -> Vec<Route> {
@@ -111,6 +113,15 @@ pub fn reading() -> Vec<Route> {
             dashboard::task,
         )
         .asks::<asked::Run>(),
+        get(
+            "/analytics/{workflow}/tasks/{task}/why",
+            "page_of_prompt",
+            "How the prompt behind a picture came to be",
+            page::<Why>("The page"),
+            dashboard::why,
+        )
+        .asks::<Picture>()
+        .refuses(&[409]),
         get(
             "/analytics/{workflow}/models/{model}",
             "page_of_model",

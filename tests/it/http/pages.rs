@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::browser::{form, look, signed_in};
 use super::{Answer, Site, request};
 use crate::support::stage::{NANO, testing_stage};
-use crate::support::{Stage, TaskRun};
+use crate::support::{Stage, TaskRun, candidates_win};
 
 const HOME: &str = "/analytics/image-editing";
 const HOSTILE: &str = "<script>document.title='taken'</script>";
@@ -215,4 +215,26 @@ async fn a_hostile_task_stays_text_on_every_page() {
     assert!(html.contains("&lt;script&gt;document"), "{html}");
     assert_eq!(html.matches("<script").count(), 1, "only the page's own");
     assert!(page(&site, &format!("{HOME}/tasks")).await.text.contains("evil%2F%3Cb%3E%3F%23"));
+}
+
+#[tokio::test]
+async fn a_task_leads_to_how_its_prompt_came_to_be() {
+    let stage = testing_stage().await;
+    stage.play_test("test", candidates_win).await;
+    let site = Site::on(stage, true);
+    let mut edited = 0;
+    for n in 1..=20 {
+        let task = page(&site, &format!("{HOME}/tasks/test-{n}")).await.text.replace("&#x2f;", "/");
+        let why = format!("{HOME}/tasks/test-{n}/why?model={NANO}");
+        assert!(task.contains(&format!("href=\"{why}\"")), "{task}");
+        let told = page(&site, &why).await.text;
+        assert!(told.contains(&format!("How the prompt of {NANO} came to be")), "{told}");
+        let version = data(&site, &why).await["blame"]["version"].as_i64().expect("a version");
+        let because = told.contains("Logos change when the prompt does not say to keep them.");
+        assert_eq!(because, version == 2, "version {version}: {told}");
+        edited += i32::from(because);
+    }
+    assert_eq!(edited, 10, "half of the deck is the candidate's");
+    let path = format!("{HOME}/tasks/test-1/why?model=dall-e");
+    assert_eq!(asked_by_a_program(&site, &path).await.problem(), (404, "no_attempt".to_owned()));
 }
