@@ -18,6 +18,7 @@ pub mod experiment;
 pub mod http;
 pub mod notify;
 pub mod orchestrator;
+pub mod otlp;
 pub mod outbound;
 pub mod postgres;
 pub mod report;

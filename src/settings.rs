@@ -139,6 +139,8 @@ pub struct Settings {
     pub log: Option<String>,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// The collector of traces; none means that there are none.
+    pub otlp_endpoint: Option<String>,
     /// How long a shutdown waits for running effects.
     pub shutdown_grace: Duration,
     /// The most connections to the database.
@@ -267,6 +269,7 @@ impl Settings {
                 .unwrap_or_else(|| "https://api.wavespeed.ai".to_owned()),
             log: sources.get("MATHESIS_LOG"),
             log_format: sources.log_format()?,
+            otlp_endpoint: sources.get("OTEL_EXPORTER_OTLP_ENDPOINT"),
             shutdown_grace: Duration::from_secs(sources.within(
                 "MATHESIS_SHUTDOWN_GRACE_SECONDS",
                 0,

@@ -15,6 +15,7 @@ use super::wire::{MessageRequest, StopReason};
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use std::time::Duration;
+use tracing::{Instrument as _, Span, field};
 
 /// The longest wait that is sat through; a longer one is the caller's to schedule.
 pub const WAIT_MAX: Duration = Duration::from_mins(10);
@@ -98,9 +99,23 @@ pub async fn call(
     loop {
         until_open(api, pause, waited_until).await?;
         let id = journal.begin(retries_done.saturating_add(1), request).await?;
-        let outcome = api.attempt(request).await;
+        let span = tracing::info_span!(
+            "claude.call",
+            otel.kind = "client",
+            claude.model = request.model,
+            claude.attempt = retries_done.saturating_add(1),
+            claude.status = field::Empty,
+            claude.request_id = field::Empty,
+            claude.input_tokens = field::Empty,
+            claude.output_tokens = field::Empty,
+            claude.code = field::Empty,
+        );
+        let outcome = api.attempt(request).instrument(span.clone()).await;
         let answer = interpret(request, &outcome, id);
-        journal.end(id, &finished(request, &outcome, &answer)).await?;
+        let finished = finished(request, &outcome, &answer);
+        note_on(&span, &finished);
+        drop(span);
+        journal.end(id, &finished).await?;
         match classify(&outcome, retries_done, pause.jitter()) {
             Next::RetryAfter(wait) if retries_done < policy.retries_max => {
                 tracing::warn!(
@@ -123,6 +138,16 @@ pub async fn call(
             Next::Done | Next::RetryAfter(_) | Next::Fail { .. } => return answer,
         }
     }
+}
+
+/// What came of an attempt, without a word of what was asked or answered.
+fn note_on(span: &Span, finished: &Finished) {
+    let tokens = finished.tokens();
+    span.record("claude.status", finished.status);
+    span.record("claude.request_id", finished.request_id.as_deref());
+    span.record("claude.input_tokens", tokens.input);
+    span.record("claude.output_tokens", tokens.output);
+    span.record("claude.code", finished.error_code);
 }
 
 /// Waits while the API wants no calls, unless that was just waited for.

@@ -41,10 +41,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tokio::runtime::Handle;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 pub use failure::{Exit, Failure};
 
+use crate::otlp::{self, Traces};
 use crate::settings::{Flags, LogFormat, Settings, read_dotenv};
 
 /// Threads that run tasks. The work is waiting for PostgreSQL and Claude, so few are enough.
@@ -216,7 +220,6 @@ fn prepare(cli: Cli) -> Result<(), Failure> {
         Command::Orchestrate(orchestrate) => orchestrate.serves(),
         _ => false,
     };
-    start_logging(&settings, serving)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
@@ -224,7 +227,11 @@ fn prepare(cli: Cli) -> Result<(), Failure> {
         .map_err(|error| {
             Failure::failed(format!("this process could not start its threads: {error}"))
         })?;
+    let traces = start_logging(&settings, serving, runtime.handle())?;
     let done = runtime.block_on(dispatch(cli.command, settings));
+    if let Some(traces) = traces {
+        traces.end();
+    }
     // A blocked read of standard input would keep the process alive.
     runtime.shutdown_background();
     done
@@ -260,8 +267,13 @@ async fn dispatch(command: Command, settings: Settings) -> Result<(), Failure> {
     }
 }
 
-/// Logs go to standard error, so that standard output stays what was asked for.
-fn start_logging(settings: &Settings, serving: bool) -> Result<(), Failure> {
+/// Logs go to standard error, so that standard output stays what was asked for. Traces go to their collector, where one
+/// is named.
+fn start_logging(
+    settings: &Settings,
+    serving: bool,
+    runtime: &Handle,
+) -> Result<Option<Traces>, Failure> {
     let default = if serving { "info,sqlx=warn" } else { "warn,sqlx=error" };
     let wanted = settings.log.as_deref().unwrap_or(default);
     let filter = EnvFilter::try_new(wanted).map_err(|error| {
@@ -269,15 +281,22 @@ fn start_logging(settings: &Settings, serving: bool) -> Result<(), Failure> {
             "MATHESIS_LOG is {wanted:?}, and must be a list such as `mathesis=debug,info`: {error}. Nothing was started."
         ))
     })?;
-    let logging = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let start = |endpoint: &String| Traces::start(endpoint, runtime.clone());
+    let traces = settings.otlp_endpoint.as_ref().map(start).transpose().map_err(|error| {
+        Failure::usage(format!("{} cannot be used: {error}. Nothing was started.", otlp::ENDPOINT))
+    })?;
+    let logging = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(output::colours_on_stderr());
-    let started = match settings.log_format {
-        LogFormat::Text => logging.with_target(false).try_init(),
-        LogFormat::Json => logging.json().flatten_event(true).try_init(),
+    let logging = match settings.log_format {
+        LogFormat::Text => logging.with_target(false).boxed(),
+        LogFormat::Json => logging.json().flatten_event(true).boxed(),
     };
+    let started = tracing_subscriber::registry()
+        .with(logging.with_filter(filter))
+        .with(traces.as_ref().map(Traces::layer))
+        .try_init();
     // A second command in one process, as in a test, keeps the first one's log.
     drop(started);
-    Ok(())
+    Ok(traces)
 }

@@ -9,6 +9,7 @@ use super::App;
 use super::body::{self, EVENTS_BYTES_MAX};
 use super::error::Problem;
 use super::path::PathOf;
+use crate::otlp;
 use crate::task_log::{EventError, LogReport, TaskEvent, parse_body};
 
 /// A body from which on reading it leaves the thread that answers the others.
@@ -35,6 +36,7 @@ pub async fn post(
     if let [Ok(event)] = events.as_slice() {
         tracing::Span::current().record("task.id", &event.task_id);
     }
+    otlp::note_cause(workflow.workflow_id);
     let report = app.logger.log_parsed(workflow.name(), events).await?;
     app.requests.count_events(report.accepted, report.duplicate, report.rejected.len());
     match report.rejected.first() {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::App;
+use crate::otlp;
 
 /// A request that takes longer is worth a line in the log by itself.
 const SLOW: Duration = Duration::from_secs(2);
@@ -25,6 +26,7 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
     };
     let span = tracing::info_span!(
         "request",
+        otel.kind = "server",
         http.method = method,
         http.route = route,
         workflow.name = tracing::field::Empty,
@@ -32,6 +34,8 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
         http.status = tracing::field::Empty,
         http.duration_ms = tracing::field::Empty,
     );
+    let sent = request.headers().get(otlp::TRACEPARENT).and_then(|value| value.to_str().ok());
+    otlp::continue_from(&span, sent);
     let response = next.run(request).instrument(span.clone()).await;
     let took = began.elapsed();
     let status = response.status();

@@ -14,6 +14,7 @@ use crate::cycle::{
 use crate::experiment::deck::Slot;
 use crate::experiment::gate::Look;
 use crate::experiment::{ByArm, Guard, Phase, judge, probation};
+use crate::otlp;
 use crate::store::candidates::{self, RefusedCandidate};
 use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::effects::{self, ClaimedEffect, NewEffect};
@@ -449,6 +450,7 @@ async fn queue_effects(
         .iter()
         .any(|hold| hold.kind.parse::<HoldKind>().is_ok());
     let queued = wanted.iter().filter(|effect| effect.kind().is_queued());
+    let traceparent = otlp::current();
     for (ordinal, effect) in (0_i16..).zip(queued) {
         let new = NewEffect {
             workflow_id: turn.workflow_id,
@@ -457,6 +459,7 @@ async fn queue_effects(
             ordinal,
             effect,
             now: turn.now,
+            traceparent: traceparent.as_deref(),
         };
         let kind = effect.kind();
         let waits_for_files =

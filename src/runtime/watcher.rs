@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::advance::{AdvanceError, Advanced, Submission, What, advance};
 use super::engine::Engine;
@@ -16,6 +17,7 @@ use super::worker::Worker;
 use crate::cycle::{Event, StateName};
 use crate::experiment::Phase;
 use crate::experiment::slot::{Fate, judge};
+use crate::otlp;
 use crate::store::cycles::{self, CycleRow};
 use crate::store::experiments::SlotRow;
 use crate::store::holds::{self, HoldRow};
@@ -160,7 +162,14 @@ async fn submit(
         completes: None,
         claims_next: true,
     };
-    match advance(engine, submission).await {
+    let span = tracing::info_span!(
+        "transition",
+        workflow.id = cycle.workflow_id,
+        cycle.number = cycle.number,
+        cycle.from = cycle.snapshot.state.name().as_str(),
+    );
+    otlp::continue_from(&span, otlp::take_cause(cycle.workflow_id).as_deref());
+    match advance(engine, submission).instrument(span).await {
         Ok(Advanced::Moved(moved)) => {
             if let Some(claim) = moved.claimed {
                 worker.take_over(claim);

@@ -15,6 +15,7 @@ use super::project;
 use super::registry::Workflow;
 use crate::cycle::StateName;
 use crate::effects::{self as performing, EffectFailure, Performed};
+use crate::otlp;
 use crate::store::effects::{self, ClaimedEffect};
 use crate::store::holds::{self, HoldKind, NewHold};
 use crate::store::{StoreError, cycles};
@@ -187,6 +188,7 @@ impl Worker {
             effect.kind = claim.effect.kind().as_str(),
             effect.attempt = claim.attempts.saturating_add(1),
         );
+        otlp::continue_from(&span, claim.traceparent.as_deref());
         self.perform_here(claim).instrument(span).await
     }
 

@@ -23,7 +23,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const ALL: [Setting; 24] = [
+pub const ALL: [Setting; 25] = [
     setting(
         "DATABASE_URL",
         "--database-url",
@@ -151,6 +151,12 @@ pub const ALL: [Setting; 24] = [
         "",
         "not looked at",
         "Where a pipeline on this machine keeps events for the service; `doctor` looks there.",
+    ),
+    setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "none: no traces",
+        "The collector that traces are sent to, over HTTP, such as `http://127.0.0.1:4318`. OpenTelemetry's other variables (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_…`, `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`) are read from the environment, too.",
     ),
     setting("NO_COLOR", "", "not set", "Set to anything, it switches colours off."),
 ];

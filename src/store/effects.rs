@@ -36,6 +36,8 @@ pub struct ClaimedEffect {
     pub attempts: i32,
     /// Unusable answers count against the limit from here on.
     pub asks_since: DateTime<Utc>,
+    /// The moment of the trace at which it was asked for.
+    pub traceparent: Option<String>,
 }
 
 /// Where a new effect is put.
@@ -53,6 +55,8 @@ pub struct NewEffect<'e> {
     pub effect: &'e Effect,
     /// Now, by the program's clock.
     pub now: DateTime<Utc>,
+    /// The moment of the trace at which it is asked for.
+    pub traceparent: Option<&'e str>,
 }
 
 pub(super) fn interval(lease: Duration) -> PgInterval {
@@ -67,15 +71,16 @@ pub(super) fn interval(lease: Duration) -> PgInterval {
 pub async fn insert_pending(conn: &mut PgConnection, new: NewEffect<'_>) -> Result<(), StoreError> {
     let payload = to_json(new.effect, "effects", "payload")?;
     sqlx::query!(
-        "INSERT INTO effects (workflow_id, cycle, seq, ordinal, kind, payload, status, run_after, created_at, asks_since)
-         VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $7, $7)",
+        "INSERT INTO effects (workflow_id, cycle, seq, ordinal, kind, payload, status, run_after, created_at, asks_since, traceparent)
+         VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $7, $7, $8)",
         new.workflow_id,
         new.cycle,
         new.seq,
         new.ordinal,
         new.effect.kind().as_str(),
         payload,
-        new.now
+        new.now,
+        new.traceparent
     )
     .execute(conn)
     .await?;
@@ -95,8 +100,8 @@ pub async fn insert_claimed(
     let payload = to_json(new.effect, "effects", "payload")?;
     let effect_id = sqlx::query_scalar!(
         "INSERT INTO effects (workflow_id, cycle, seq, ordinal, kind, payload, status, run_after,
-                              created_at, asks_since, worker_id, fence, lease_until)
-         VALUES ($1, $2, $3, $4, $5, $6, 'claimed', $7, $7, $7, $8, 1, now() + $9)
+                              created_at, asks_since, worker_id, fence, lease_until, traceparent)
+         VALUES ($1, $2, $3, $4, $5, $6, 'claimed', $7, $7, $7, $8, 1, now() + $9, $10)
          RETURNING effect_id",
         new.workflow_id,
         new.cycle,
@@ -106,7 +111,8 @@ pub async fn insert_claimed(
         payload,
         new.now,
         worker_id,
-        interval(lease)
+        interval(lease),
+        new.traceparent
     )
     .fetch_one(conn)
     .await?;
@@ -120,6 +126,7 @@ pub async fn insert_claimed(
         worker_id,
         attempts: 0,
         asks_since: new.now,
+        traceparent: new.traceparent.map(str::to_owned),
     })
 }
 
@@ -199,7 +206,7 @@ pub async fn claim(
                  ORDER BY e.effect_id
                  LIMIT 1
                    FOR UPDATE SKIP LOCKED)
-         RETURNING effect_id, cycle, seq, payload, fence, attempts, asks_since",
+         RETURNING effect_id, cycle, seq, payload, fence, attempts, asks_since, traceparent",
         workflow_id,
         worker_id,
         interval(lease),
@@ -222,6 +229,7 @@ pub async fn claim(
         worker_id,
         attempts: row.attempts,
         asks_since: row.asks_since,
+        traceparent: row.traceparent,
     }))
 }
 

@@ -38,5 +38,6 @@ mod stepping;
 mod strict;
 mod task_log;
 mod texts;
+mod traces;
 mod trigger;
 mod watch;

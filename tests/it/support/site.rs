@@ -34,6 +34,7 @@ pub struct Site {
     port: u16,
     http: reqwest::Client,
     next_task: AtomicU32,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// A task that drew a slot, and what it was told.
@@ -96,7 +97,20 @@ impl Site {
             port: free_port(),
             http: reqwest::Client::builder().timeout(PATIENCE).build().expect("a client"),
             next_task: AtomicU32::new(1),
+            environment: Vec::new(),
         }
+    }
+
+    /// Gives the server, at its next start, another variable.
+    pub fn set(&mut self, name: &'static str, value: String) {
+        self.environment.push((name, value));
+    }
+
+    /// Posts events as a client does that is itself part of a trace.
+    pub async fn post_events_within(&self, traceparent: &str, events: Value) {
+        let post = self.http.post(self.address("/events")).header("traceparent", traceparent);
+        let answer = post.json(&events).send().await.expect("the server answers");
+        assert_eq!(answer.status(), 200);
     }
 
     /// Changes the workflow before the server is started; `from` must be in it.
@@ -130,6 +144,7 @@ impl Site {
             .env("ANTHROPIC_API_KEY", "sk-test")
             .env("MATHESIS_WORKFLOWS", self.folder.path().join("workflows"))
             .env("MATHESIS_CONNECTIONS_MAX", "8")
+            .envs(self.environment.iter().cloned())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
