@@ -73,11 +73,29 @@ impl RawCycle {
     }
 }
 
+/// How often the open cycle is looked for by those who waited while one cycle after the other ended.
+const CYCLES_WAITED_FOR_MAX: u32 = 3;
+
 /// Locks the workflow's open cycle until the transaction ends. Every change of a cycle starts here.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails or the snapshot cannot be read.
 pub async fn lock_open(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+) -> Result<Option<CycleRow>, StoreError> {
+    for _ in 0..CYCLES_WAITED_FOR_MAX {
+        let locked = try_lock_open(conn, workflow_id).await?;
+        if locked.is_some() {
+            return Ok(locked);
+        }
+        // Whoever waited for a cycle that ended meanwhile finds none, though its end opened the next one: only
+        // a further statement sees that.
+    }
+    Ok(None)
+}
+
+async fn try_lock_open(
     conn: &mut PgConnection,
     workflow_id: i64,
 ) -> Result<Option<CycleRow>, StoreError> {

@@ -114,10 +114,15 @@ impl Turn<'_> {
         let mut tx = self.engine.store.pool().begin().await?;
         // The cycle's lock orders the hold before or after any transition, never in the middle.
         let open = cycles::lock_open(&mut tx, self.workflow_id).await?;
-        if let (Some(meant), Some(open)) = (hold.cycle, &open)
-            && meant != open.number
-        {
-            return Err(AdvanceError::CycleEnded { meant, open: open.number }.into());
+        match (hold.cycle, open) {
+            (Some(meant), Some(open)) if meant != open.number => {
+                return Err(AdvanceError::CycleEnded { meant, open: open.number }.into());
+            }
+            // A hold on a cycle that has ended would hold nothing, and say that it does.
+            (Some(_), None) => {
+                return Err(AdvanceError::NoOpenCycle { workflow_id: self.workflow_id }.into());
+            }
+            _ => {}
         }
         let placed = holds::place(&mut tx, self.workflow_id, hold, self.engine.now()).await?;
         let (result, said) =

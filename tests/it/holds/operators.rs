@@ -5,7 +5,7 @@ use mathesis::runtime::{Operation, Worked};
 
 use super::{analyzing, off};
 use crate::support::stage::{NANO, WAN};
-use crate::support::{Stage, analysis_answer, candidates_win};
+use crate::support::{Stage, analysis_answer, candidates_win, until};
 
 fn rollback(model: &str, to: i32) -> Operation {
     Operation::Rollback { model: model.to_owned(), to }
@@ -282,4 +282,40 @@ async fn a_rollback_that_failed_is_held_beyond_its_cycle_until_it_is_retried() {
     assert_eq!(stage.work().await, Worked::Done(None));
     assert_eq!(stage.active_version(WAN).await, 1);
     assert_eq!(stage.held_by().await, [""; 0]);
+}
+
+/// Waits until so many sessions stand in line for a lock.
+async fn in_line(stage: &Stage, number: i64) {
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until(async || stage.number(waits).await == number).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_waits_while_its_cycle_ends_is_refused_and_holds_nothing() {
+    let stage = Stage::new().await;
+    stage.reach_applying("crossed").await;
+    let mut first = stage.own_connection().await;
+    sqlx::raw_sql("BEGIN; SELECT FROM cycles FOR UPDATE")
+        .execute(&mut first)
+        .await
+        .expect("locked");
+    let (ended, refused, ()) = tokio::join!(
+        stage.step(),
+        async {
+            in_line(&stage, 1).await;
+            stage.refused(Operation::Pause).await
+        },
+        async {
+            in_line(&stage, 2).await;
+            sqlx::raw_sql("ROLLBACK").execute(&mut first).await.expect("the first in line goes on");
+        }
+    );
+    assert_eq!(ended, StateName::Applied);
+    assert_eq!(
+        refused,
+        "cycle 1 has ended; cycle 2 is open now: `mathesis cycle show` tells where it stands"
+    );
+    assert!(stage.held_by().await.is_empty(), "neither the ended cycle nor the next one is held");
+    assert_eq!(stage.number("SELECT count(*) FROM holds").await, 0);
 }
