@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod analysis;
+mod broken;
 pub mod claude;
 pub mod cli;
 pub mod clock;

@@ -1,5 +1,6 @@
 //! Dealing: a run's first assignment call during a test takes a slot of the deck, for good.
 
+use crate::broken::Rule;
 use crate::experiment::Arm;
 use crate::runtime::Engine;
 use crate::store::assignments::{self, AssignmentRow, Held, Pin, RunKey};
@@ -18,9 +19,12 @@ const RACES_MAX: u32 = 5;
 /// # Errors
 /// [`StoreError`] when the database fails; nothing was dealt then.
 pub async fn deal(engine: &Engine, key: RunKey<'_>) -> Result<Option<AssignmentRow>, StoreError> {
-    let told = assignments::deal_at_once(engine.store.pool(), key, engine.now()).await?;
-    if told.is_some() {
-        return Ok(told);
+    // One statement locks its slot whatever the engine is made to forget.
+    if !Rule::SlotLock.is_broken() {
+        let told = assignments::deal_at_once(engine.store.pool(), key, engine.now()).await?;
+        if told.is_some() {
+            return Ok(told);
+        }
     }
     for _ in 0..RACES_MAX {
         match try_deal(engine, key).await? {
@@ -49,6 +53,10 @@ async fn try_deal(engine: &Engine, key: RunKey<'_>) -> Result<Dealt, StoreError>
     if let Some(deck) = assignments::open_deck(&mut tx, key).await?
         && let Some((slot, arm)) = assignments::lock_slot(&mut tx, key, &deck).await?
     {
+        if Rule::SlotLock.is_broken() {
+            tx.commit().await?;
+            tx = engine.store.pool().begin().await?;
+        }
         let (version, other) = match arm {
             Arm::Control => (deck.control_version, deck.candidate_version),
             Arm::Candidate => (deck.candidate_version, deck.control_version),

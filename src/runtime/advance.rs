@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::acts::Act;
 use super::engine::Engine;
 use super::project;
+use crate::broken::Rule;
 use crate::cycle::{
     Event, Experiment, InvalidTransition, NoCandidate, NoCandidateReason, Snapshot, StateName,
     Window, step,
@@ -196,6 +197,10 @@ pub(super) async fn advance_for(
     let before = lock(&mut tx, &submission).await?;
     if let Some(claim) = submission.completes {
         effects::finish(&mut tx, claim, now).await?;
+        if Rule::OneCheckpoint.is_broken() {
+            tx.commit().await?;
+            tx = engine.store.pool().begin().await?;
+        }
     }
     let Some(event) = make_event(&mut tx, &before, &submission.what, now).await? else {
         return Ok(Advanced::NotNow);

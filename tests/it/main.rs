@@ -8,6 +8,7 @@ mod batches;
 mod blame;
 mod brakes;
 mod browser;
+mod campaign;
 mod candidates;
 mod changes;
 mod cli;

@@ -1,32 +1,88 @@
-//! One throw-away cluster a run, one migrated template, one database a test.
+//! A PostgreSQL of our own with one migrated template, from which each test takes a database.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use mathesis::postgres::{PrivateServer, Purpose, ServerOptions, temporary_home};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::sync::OnceCell;
 
-static CLUSTER: OnceLock<PrivateServer> = OnceLock::new();
-static TEMPLATE: OnceCell<()> = OnceCell::const_new();
-static NEXT: AtomicU32 = AtomicU32::new(1);
-
-fn cluster() -> &'static PrivateServer {
-    CLUSTER.get_or_init(|| {
-        let home = temporary_home().expect("a temporary folder can be made").keep();
-        let mut options = ServerOptions::new(home);
-        options.purpose = Purpose::Throwaway;
-        options.max_connections = 400;
-        // The shim gives the server the death signal, so that it ends with this process.
-        options.shim_executable = Some(PathBuf::from(env!("CARGO_BIN_EXE_mathesis")));
-        PrivateServer::start(options)
-            .expect("PostgreSQL starts; see the message for what to install")
-    })
+/// A running server. It ends with this value, and with this process.
+pub struct Cluster {
+    options: ServerOptions,
+    server: Mutex<Option<PrivateServer>>,
+    url: String,
+    template: OnceCell<()>,
+    next: AtomicU32,
 }
 
-fn url_of(database: &str) -> String {
-    cluster().url().replacen("/mathesis?", &format!("/{database}?"), 1)
+impl Cluster {
+    /// Starts the server in a temporary folder. Blocks. The shim gives it the death signal, so that it ends with this
+    /// process.
+    pub fn start(purpose: Purpose, shim: PathBuf) -> Self {
+        let home = temporary_home().expect("a temporary folder can be made").keep();
+        let mut options = ServerOptions::new(home);
+        options.purpose = purpose;
+        options.max_connections = 400;
+        options.shim_executable = Some(shim);
+        let server = PrivateServer::start(options.clone())
+            .expect("PostgreSQL starts; see the message for what to install");
+        let url = server.url().to_owned();
+        Self {
+            options,
+            server: Mutex::new(Some(server)),
+            url,
+            template: OnceCell::const_new(),
+            next: AtomicU32::new(1),
+        }
+    }
+
+    /// The URL of a fresh database with the schema in it.
+    pub async fn database_url(&self) -> String {
+        self.template.get_or_init(|| self.migrate_template()).await;
+        let name = format!("test_{}", self.next.fetch_add(1, Ordering::Relaxed));
+        let create = format!("CREATE DATABASE {name} TEMPLATE template_mathesis");
+        run(&self.url_of("mathesis"), create).await;
+        self.url_of(&name)
+    }
+
+    /// Kills the server and all its sessions, as a crash of the machine would, and starts it again on what is on the
+    /// disk, at the same address.
+    pub async fn crash_and_restart(&self) -> Result<(), String> {
+        let options = self.options.clone();
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let restarted = tokio::task::spawn_blocking(move || {
+            if let Some(server) = server {
+                for process in family(server.pid()) {
+                    let _gone = kill_process(process, Signal::KILL);
+                }
+            }
+            PrivateServer::start(options)
+        });
+        let server = restarted.await.map_err(|panic| panic.to_string())?;
+        let server = server.map_err(|error| error.to_string())?;
+        assert_eq!(server.url(), self.url, "the address of before");
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        Ok(())
+    }
+
+    fn url_of(&self, database: &str) -> String {
+        self.url.replacen("/mathesis?", &format!("/{database}?"), 1)
+    }
+
+    async fn migrate_template(&self) {
+        run(&self.url_of("mathesis"), "CREATE DATABASE template_mathesis".to_owned()).await;
+        let mut connection = PgConnection::connect(&self.url_of("template_mathesis"))
+            .await
+            .expect("the template answers");
+        mathesis::store::MIGRATOR
+            .run_direct(None, &mut connection, false)
+            .await
+            .expect("the migrations run");
+        connection.close().await.expect("the connection closes");
+    }
 }
 
 async fn run(url: &str, statement: String) {
@@ -35,28 +91,17 @@ async fn run(url: &str, statement: String) {
     connection.close().await.expect("the connection closes");
 }
 
-async fn migrate_template() {
-    run(&url_of("mathesis"), "CREATE DATABASE template_mathesis".to_owned()).await;
-    let mut connection =
-        PgConnection::connect(&url_of("template_mathesis")).await.expect("the template answers");
-    mathesis::store::MIGRATOR
-        .run_direct(None, &mut connection, false)
-        .await
-        .expect("the migrations run");
-    connection.close().await.expect("the connection closes");
-}
-
-/// The URL of a fresh database with the schema in it.
-pub async fn database_url() -> String {
-    tokio::task::spawn_blocking(cluster).await.expect("the cluster starts");
-    TEMPLATE.get_or_init(migrate_template).await;
-    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let create = format!("CREATE DATABASE {name} TEMPLATE template_mathesis");
-    run(&url_of("mathesis"), create).await;
-    url_of(&name)
-}
-
-/// A pool on a fresh database with the schema in it.
-pub async fn database() -> PgPool {
-    PgPool::connect(&database_url().await).await.expect("the database answers")
+/// A process and its children, the parent first.
+fn family(parent: u32) -> Vec<Pid> {
+    let mut found = vec![parent];
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let status = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // Behind the name, which may hold anything: state and parent.
+        let mut fields = status.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let own: Option<u32> = entry.file_name().to_string_lossy().parse().ok();
+        if fields.nth(1).and_then(|field| field.parse().ok()) == Some(parent) {
+            found.extend(own);
+        }
+    }
+    found.into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).collect()
 }

@@ -1,15 +1,19 @@
 //! What the integration tests share: one throw-away PostgreSQL a run, one database a test, and a stage.
 
+#[allow(dead_code, reason = "shared with the crash campaign")]
 mod cluster;
+mod databases;
+mod documents;
 mod events;
 mod probe;
 pub mod receiver;
+#[allow(dead_code, reason = "shared with the crash campaign")]
 mod record;
 pub mod site;
 pub mod stage;
 mod statements;
 
-pub use cluster::{database, database_url};
+pub use databases::{database, database_url};
 pub use events::{
     TaskRun, analysis_answer, edit_answer, edit_because, nano_edit_answer, no_edit_answer,
 };

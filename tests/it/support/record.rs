@@ -2,12 +2,10 @@
 //! file of the config folders. Left out is what no two runs share: moments, row numbers, who worked.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use serde_json::Value;
-
-use super::site::Site;
+use sqlx::PgPool;
 
 /// The rows that are compared, in an order that says nothing of when they were written.
 const ROWS: [&str; 12] = [
@@ -52,39 +50,53 @@ pub struct Record {
 }
 
 impl Record {
-    /// Line by line, so that a failure names what differs.
-    pub fn assert_is(&self, undisturbed: &Self) {
-        let missing = |all: &[String], from: &[String]| -> Vec<String> {
-            all.iter().filter(|row| !from.contains(row)).cloned().collect()
-        };
-        let lost = missing(&undisturbed.rows, &self.rows);
-        let new = missing(&self.rows, &undisturbed.rows);
-        assert!(lost.is_empty() && new.is_empty(), "missing: {lost:#?}\nnew: {new:#?}");
-        assert_eq!(self.rows.len(), undisturbed.rows.len(), "no row is there twice");
-        assert_eq!(self.files, undisturbed.files, "the files, backups and markers included");
-    }
-}
-
-impl Site {
     /// What stands in the database and on the disk by now.
-    pub async fn record(&self) -> Record {
+    pub async fn of(pool: &PgPool, config_root: &Path) -> Self {
         let mut rows = Vec::new();
         for query in ROWS {
             let found: Vec<Value> =
-                sqlx::query_scalar(query).fetch_all(&self.pool).await.expect("the rows read");
+                sqlx::query_scalar(query).fetch_all(pool).await.expect("the rows read");
             rows.extend(found.into_iter().map(|row| settled(row).to_string()));
         }
         let mut files = BTreeMap::new();
-        read_all(&self.config_root(), "", &mut files);
-        Record { rows, files }
+        read_all(config_root, "", &mut files);
+        Self { rows, files }
     }
 
-    /// Keeps every writer out of a model's folder until it is dropped.
-    pub fn lock_files(&self, model: &str) -> File {
-        let path = self.config_root().join(model).join(".mathesis.lock");
-        let file = File::options().write(true).open(path).expect("the lock is there");
-        file.lock().expect("the folder is locked");
-        file
+    /// The same without the rows that hold this text.
+    pub fn without(mut self, text: &str) -> Self {
+        self.rows.retain(|row| !row.contains(text));
+        self
+    }
+
+    /// Line by line, so that a failure names what differs.
+    pub fn assert_is(&self, undisturbed: &Self) {
+        let differs = self.differences(undisturbed);
+        assert!(differs.is_empty(), "{differs}");
+    }
+
+    /// What is missing of the undisturbed record, what is there beside it, and which files differ; empty where the two
+    /// are one.
+    pub fn differences(&self, undisturbed: &Self) -> String {
+        let beside = |all: &[String], from: &[String]| -> Vec<String> {
+            all.iter().filter(|row| !from.contains(row)).cloned().collect()
+        };
+        let lost = beside(&undisturbed.rows, &self.rows);
+        let new = beside(&self.rows, &undisturbed.rows);
+        let mut said = String::new();
+        if !lost.is_empty() || !new.is_empty() {
+            said.push_str(&format!("missing: {lost:#?}\nnew: {new:#?}\n"));
+        } else if self.rows.len() != undisturbed.rows.len() {
+            said.push_str("a row is there twice\n");
+        }
+        // Backups and markers included.
+        for name in self.files.keys().chain(undisturbed.files.keys()) {
+            let (own, undisturbed) = (self.files.get(name), undisturbed.files.get(name));
+            if own != undisturbed {
+                said.push_str(&format!("{name} is {own:?} and not {undisturbed:?}\n"));
+            }
+        }
+        said
     }
 }
 

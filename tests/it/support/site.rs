@@ -3,6 +3,7 @@
 mod ground;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,11 +15,12 @@ use serde_json::{Value, json};
 use sqlx::{PgPool, Postgres, Transaction};
 use tempfile::TempDir;
 
-pub use ground::{free_port, write_site};
+pub use ground::free_port;
 
-use super::cluster::database_url;
+use super::databases::database_url;
+pub use super::documents::write_site;
 use super::stage::{NANO, WAN};
-use super::{TaskRun, analysis_answer, edit_because};
+use super::{Record, TaskRun, analysis_answer, edit_because};
 
 /// How long a condition is awaited before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -440,6 +442,19 @@ impl Site {
                 name.to_string_lossy().starts_with("backup_")
             })
             .count()
+    }
+
+    /// What stands in the database and on the disk by now.
+    pub async fn record(&self) -> Record {
+        Record::of(&self.pool, &self.config_root()).await
+    }
+
+    /// Keeps every writer out of a model's folder until it is dropped.
+    pub fn lock_files(&self, model: &str) -> File {
+        let path = self.config_root().join(model).join(".mathesis.lock");
+        let file = File::options().write(true).open(path).expect("the lock is there");
+        file.lock().expect("the folder is locked");
+        file
     }
 
     pub fn config_root(&self) -> PathBuf {

@@ -28,10 +28,9 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::TaskRun;
-use super::cluster::database_url;
+use super::databases::database_url;
 
-pub const WAN: &str = "wan-2.5-edit";
-pub const NANO: &str = "nano-banana";
+pub use super::documents::{NANO, WAN};
 
 /// A whole engine, moved by hand.
 pub struct Stage {
