@@ -1,8 +1,8 @@
 //! Quotations of a task in texts that outlive it, taken out when the task is to be forgotten.
 //!
 //! Words are compared in small letters and without accents, which Greek capitals lose, whatever stands between
-//! two of them. A run of [`WORDS_MIN`] words that the task has, too, is a quotation, and so is a whole
-//! text of the task from [`WHOLE_WORDS_MIN`] words on. Rather too much goes than too little.
+//! two of them. A run of six words that the task has, too, is a quotation, and so is a whole
+//! text of the task from three words on. Rather too much goes than too little.
 
 use std::collections::HashSet;
 use std::ops::Range;
