@@ -1,5 +1,6 @@
 //! A site: the real binary on a database of its own, with a Claude on loopback, to be killed at will.
 
+mod asked;
 mod ground;
 
 use std::collections::BTreeMap;
@@ -10,17 +11,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mathesis::stand_in::claude::{ClaudeStandIn, Reply, StandInSettings};
+use mathesis::stand_in::claude::{ClaudeStandIn, StandInSettings};
 use serde_json::{Value, json};
 use sqlx::{PgPool, Postgres, Transaction};
 use tempfile::TempDir;
 
 pub use ground::free_port;
 
+use asked::Asked;
+
 use super::databases::database_url;
 pub use super::documents::write_site;
 use super::stage::{NANO, WAN};
-use super::{Record, TaskRun, analysis_answer, edit_because};
+use super::{Record, TaskRun};
 
 /// How long a condition is awaited before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,14 +62,6 @@ impl Drawn {
     pub fn told(&self) -> &Value {
         &self.told
     }
-}
-
-#[derive(Default)]
-struct Asked {
-    analyses: AtomicU32,
-    generations: AtomicU32,
-    hang: AtomicU32,
-    slow: AtomicU32,
 }
 
 impl Site {
@@ -476,33 +471,6 @@ impl Drop for Site {
         if std::thread::panicking() {
             println!("--- the server's log\n{}", self.log());
         }
-    }
-}
-
-impl Asked {
-    fn answer(&self, request: &Value) -> Reply {
-        let schema = &request["output_config"]["format"]["schema"]["properties"];
-        let is_analysis = schema.get("patterns").is_some();
-        if is_analysis {
-            self.analyses.fetch_add(1, Ordering::SeqCst);
-        } else {
-            self.generations.fetch_add(1, Ordering::SeqCst);
-        }
-        if self.hang.load(Ordering::SeqCst) == 1 {
-            return Reply::Hang;
-        }
-        let reply = Reply::Text(if is_analysis {
-            analysis_answer(&["task-1"]).to_string()
-        } else {
-            // The second insight is about the second model.
-            let is_nano = request.to_string().contains("Model: nano-banana.");
-            let insight = if is_nano { "2" } else { "1" };
-            edit_because("Name what must stay unchanged.", insight).to_string()
-        });
-        if self.slow.load(Ordering::SeqCst) == 1 {
-            return Reply::Slowly { delay: Duration::from_secs(2), reply: Box::new(reply) };
-        }
-        reply
     }
 }
 
