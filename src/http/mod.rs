@@ -2,7 +2,8 @@
 //!
 //! Handlers are thin: they read the request, call the runtime or the store, and write the answer.
 //! `error` alone turns errors into answers, `auth` alone decides who may call what, `routes` shows
-//! every route with what it needs and what it says of itself: the router and the description are made of it. `docs/api.md` is the same for people.
+//! every route with what it needs and what it says of itself: the router and the description are made of
+//! it. `docs/api.md` is the same for people.
 
 mod assignments;
 mod audit;

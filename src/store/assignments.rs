@@ -84,6 +84,27 @@ impl Held {
     }
 }
 
+/// An assignment as it is stored, with the arm as its word.
+struct StoredAssignment {
+    version: i32,
+    arm: Option<String>,
+    cycle: Option<i64>,
+    pair_version: Option<i32>,
+    content_hash: String,
+}
+
+impl StoredAssignment {
+    fn read(self, key: RunKey<'_>) -> Result<AssignmentRow, StoreError> {
+        Ok(AssignmentRow {
+            version: self.version,
+            content_hash: self.content_hash,
+            arm: read_arm(key, self.arm.as_deref())?,
+            cycle: self.cycle,
+            pair: self.pair_version,
+        })
+    }
+}
+
 fn read_arm(key: RunKey<'_>, arm: Option<&str>) -> Result<Option<Arm>, StoreError> {
     arm.map(str::parse).transpose().map_err(|cause| {
         let row = format!("workflow {} task {:?} model {}", key.workflow_id, key.task, key.model);
@@ -99,7 +120,8 @@ pub async fn find(
     conn: &mut PgConnection,
     key: RunKey<'_>,
 ) -> Result<Option<AssignmentRow>, StoreError> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        StoredAssignment,
         "SELECT a.version, a.arm, a.cycle, a.pair_version, v.content_hash
            FROM assignments a
            JOIN prompt_versions v
@@ -112,16 +134,7 @@ pub async fn find(
     )
     .fetch_optional(conn)
     .await?;
-    row.map(|row| {
-        Ok(AssignmentRow {
-            version: row.version,
-            content_hash: row.content_hash,
-            arm: read_arm(key, row.arm.as_deref())?,
-            cycle: row.cycle,
-            pair: row.pair_version,
-        })
-    })
-    .transpose()
+    row.map(|row| row.read(key)).transpose()
 }
 
 /// Tells a run its version in one statement, which is its own transaction: what it was told before, else
@@ -140,7 +153,8 @@ pub async fn deal_at_once(
     key: RunKey<'_>,
     now: DateTime<Utc>,
 ) -> Result<Option<AssignmentRow>, StoreError> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        StoredAssignment,
         r#"WITH told AS (
                SELECT version, arm, cycle, pair_version FROM assignments
                 WHERE workflow_id = $1 AND clickup_task_id = $2 AND run_id = $3 AND model_name = $4),
@@ -209,16 +223,7 @@ pub async fn deal_at_once(
     )
     .fetch_optional(pool)
     .await?;
-    row.map(|row| {
-        Ok(AssignmentRow {
-            version: row.version,
-            content_hash: row.content_hash,
-            arm: read_arm(key, row.arm.as_deref())?,
-            cycle: row.cycle,
-            pair: row.pair_version,
-        })
-    })
-    .transpose()
+    row.map(|row| row.read(key)).transpose()
 }
 
 /// The model's open deck, if a test or a probation runs, nothing holds it, and the run has not begun
