@@ -10,6 +10,7 @@ use std::process::Stdio;
 
 use mathesis::cycle::StateName;
 use mathesis::http::{self, App, HttpSettings};
+use mathesis::runtime::reconcile;
 use mathesis::store::audit::Actor;
 use mathesis::store::figures;
 use mathesis::store::keys::{self, Role};
@@ -20,9 +21,11 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::real_scores::{NEW, OLD, RealTask, Replay, real_tasks};
-use crate::support::stage::noon;
+use crate::support::Stage;
+use crate::support::stage::{NANO, noon};
 
 const BY: Actor<'static> = Actor { name: "test", reason: None };
+const HAND_EDITED: &str = "Κράτα το φως όπως είναι. <script>window.taken = true</script>";
 const HOSTILE_TASK: &str = "evil/<b>";
 const HOSTILE: &str = "<script>window.taken = true; alert(1)</script><img src=x onerror=alert(2)>";
 
@@ -100,9 +103,19 @@ async fn carry_out(replay: &Replay, tasks: &[RealTask], asked: &str) {
         "roll back" => {
             stage.work().await;
         }
+        "edit a file by hand" => {
+            let edit = format!("{}{HAND_EDITED}\n", stage.read(NANO, "research.md"));
+            std::fs::write(stage.file(NANO, "research.md"), edit).expect("the file can be written");
+            look_at_the_files(stage).await;
+        }
+        "settle the conflict" => look_at_the_files(stage).await,
         other => panic!("the walk asks for {other:?}"),
     }
     count(replay).await;
+}
+
+async fn look_at_the_files(stage: &Stage) {
+    reconcile(&stage.engine, &stage.workflow).await.expect("the folder is looked at");
 }
 
 async fn count(replay: &Replay) {
@@ -116,6 +129,7 @@ async fn set_the_stage(tasks: &[RealTask]) -> Replay {
         definition.approval.ask = ApprovalAsk::BeforeApply;
     })
     .await;
+    look_at_the_files(&replay.stage).await;
     for task in &tasks[..50] {
         replay.run(task).await;
     }
@@ -176,6 +190,8 @@ async fn a_person_in_a_browser_sees_and_steers_everything() {
         .env("CHROMIUM", chromium)
         .env("HOSTILE_TASK", HOSTILE_TASK)
         .env("REAL_TASK", &tasks[1].uid)
+        .env("TESTED_TASK", &tasks[60].uid)
+        .env("HAND_EDITED", HAND_EDITED)
         .env("REAL_PROMPT", &tasks[1].instruction)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -197,7 +213,7 @@ async fn a_person_in_a_browser_sees_and_steers_everything() {
     let ended = walk.wait().await.expect("it ends");
     assert!(ended.success(), "the walk broke off after: {told:?}");
     assert_eq!(told.last().map(String::as_str), Some("done"));
-    assert_eq!(stage.active_version(crate::support::stage::NANO).await, 1);
+    assert_eq!(stage.active_version(NANO).await, 1);
     stop.cancel();
     replay.stop.cancel();
 }

@@ -7,6 +7,7 @@ mod pull;
 mod rehearse;
 mod resuming;
 mod secrets;
+mod terminal;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -108,12 +108,7 @@ impl Watch<'_> {
             return tell(status, self.workflow);
         }
         let at = self.context.engine.now();
-        output::say(&format!(
-            "{}  cycle {}  {}",
-            output::time(at, zone(self.workflow)),
-            status.cycle,
-            status.sentence
-        ))
+        output::say(&format!("{}  {}", output::time(at, zone(self.workflow)), status.sentence))
     }
 
     fn tell_away(&mut self, error: &StoreError) {

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::acts::{Said, checked, finish, incomplete};
 use super::answer::As;
-use super::asked::Files;
+use super::asked::{Files, Look};
 use super::pages::{place, show};
 use crate::dashboard::links;
 use crate::dashboard::pages::conflicts as page;
@@ -38,16 +38,11 @@ pub struct Wanted {
 ///
 /// # Errors
 /// A problem when the workflow is unknown or the database is away.
-pub async fn conflicts(
-    State(app): State<App>,
-    PathOf(name): PathOf<String>,
-    QueryOf(files): QueryOf<Files>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let workflow = app.workflow(&name)?;
-    let rows = stored::list(app.engine.store.pool(), workflow.workflow_id, ROWS_MAX).await?;
-    show(&page::list(place(&workflow), &rows), &caller, &headers, files.wanted()?)
+pub async fn conflicts(look: Look<Files>) -> Result<Response, Problem> {
+    // A person comes here to decide, so the rows are as of now and not from a replica.
+    let rows =
+        stored::list(look.app.engine.store.pool(), look.workflow.workflow_id, ROWS_MAX).await?;
+    look.answer(&page::list(look.place(), &rows), look.asked.wanted()?)
 }
 
 /// `GET /analytics/{workflow}/conflicts/{id}`

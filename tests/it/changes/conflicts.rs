@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mathesis::claude::StopReason;
+use mathesis::claude::scripted::answered;
 use mathesis::cycle::StateName;
 use mathesis::runtime::{
     ConflictShown, Engine, EngineSettings, Operation, OperationError, Worked, conflict_shown,
@@ -15,8 +17,8 @@ use mathesis::store::conflicts::{self, Conflict, Way};
 use mathesis::store::versions;
 
 use super::{RESEARCH, held_by, stopped_in_applying};
-use crate::support::Stage;
 use crate::support::stage::{NANO, WAN, testing_stage};
+use crate::support::{Stage, analysis_answer, edit_answer, nano_edit_answer};
 
 const MINE: &str = "# Mine\n\nedited by hand, without an end";
 
@@ -272,4 +274,42 @@ async fn the_order_is_carried_out_by_the_machine_that_has_the_files() {
     assert_eq!(fs::read_to_string(there.join(RESEARCH)).expect("it reads"), MINE);
     assert_eq!(stage.active_version(WAN).await, 3);
     assert_eq!(held_by(&stage).await, Vec::<String>::new());
+}
+
+/// Claude answers for the first model and is then kept from the second, and meanwhile an edit is stored.
+#[tokio::test]
+async fn a_candidate_takes_the_next_number_when_an_edit_was_stored_while_it_waited() {
+    let stage = Stage::builder().definition(|d| d.trigger.tasks = 3).build().await;
+    look(&stage.engine, &stage).await;
+    stage.complete_tasks("seed", 3, 7).await;
+    assert_eq!(stage.watch().await, 1);
+    stage.claude.answer_json(analysis_answer(&["seed-1", "seed-2"]));
+    assert_eq!(stage.step().await, StateName::Generating);
+    let claude = Arc::clone(&stage.claude);
+    stage.claude.then(move |request| {
+        claude.hold();
+        let text = edit_answer("Name what must stay unchanged.").to_string();
+        answered(request, Some(&text), StopReason::EndTurn, None)
+    });
+    stage.claude.answer_json(nano_edit_answer("Keep the logo."));
+    let stored_meanwhile = async {
+        stage.claude.asked(3).await;
+        fs::write(stage.file(WAN, RESEARCH), MINE).expect("the file can be written");
+        look(&stage.engine, &stage).await;
+        let conflict = only(&stage).await;
+        stage.operate(order(&conflict, Way::TakeTheirs)).await.expect("it is taken");
+        look(&stage.engine, &stage).await;
+        assert_eq!(research_of(&stage, 2).await, MINE, "the edit has the number of the candidate");
+        stage.claude.release();
+    };
+    let (state, ()) = tokio::join!(stage.step(), stored_meanwhile);
+    assert_eq!(state, StateName::Testing);
+    let candidate = versions::find(stage.pool(), stage.id(), WAN, 3).await.unwrap().unwrap();
+    assert!(candidate.research_text.contains("Name what must stay unchanged."));
+    assert_eq!((candidate.parent_version, stage.active_version(WAN).await), (Some(1), 1));
+    let diff = &candidate.diff;
+    assert!(diff.contains("version 3") && !diff.contains("version 2"), "{diff}");
+    let status = stage.status().await;
+    let tested: Vec<Option<i32>> = status.models.iter().map(|model| model.new_version).collect();
+    assert_eq!(tested, [Some(3), Some(2)], "the other model's number is its own");
 }

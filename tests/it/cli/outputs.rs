@@ -16,7 +16,7 @@ use crate::support::{Stage, candidates_win};
 const NANO: &str = "nano-banana";
 
 /// A place on a stage's database and documents.
-async fn on(stage: &Stage) -> Place {
+pub(super) async fn on(stage: &Stage) -> Place {
     let mut place = Place::new().await;
     place.database_url.clone_from(&stage.url);
     let own = place.path("config");
@@ -152,7 +152,8 @@ async fn a_watched_cycle_is_told_a_line_a_change_until_it_has_ended() {
     let (people, programs) = (ended(for_people).await, ended(for_programs).await);
     assert_eq!((people.code, programs.code), (0, 0), "{} {}", people.err, programs.err);
     let last = people.out.lines().last().expect("a line");
-    assert!(last.contains("cycle 1") && last.contains("Applied"), "{last}");
+    assert!(last.contains("  Cycle 1 Applied: "), "{last}");
+    assert_eq!(last.matches("ycle 1").count(), 1, "its number is told once: {last}");
     assert!(!people.out.contains('\x1b'), "no terminal is drawn on: {}", people.out);
     let states: Vec<String> = programs
         .out
