@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, context};
+use minijinja::{AutoEscape, Environment, HtmlEscape, context};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -46,10 +46,22 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.add_filter("commands", commands);
     for (name, source) in TEMPLATES {
         environment.add_template(name, source)?;
     }
     Ok(environment)
+}
+
+/// A sentence with its `commands` set as code. What stands in it is escaped first: a hold's words may quote a file's
+/// name, which anybody may have chosen.
+fn commands(sentence: &str) -> minijinja::Value {
+    let mut html = String::with_capacity(sentence.len());
+    for (index, part) in sentence.split('`').enumerate() {
+        let part = HtmlEscape(part);
+        html += &if index % 2 == 0 { part.to_string() } else { format!("<code>{part}</code>") };
+    }
+    minijinja::Value::from_safe_string(html)
 }
 
 /// The page could not be written. The data behind it is untouched.

@@ -383,3 +383,9 @@ fn every_table_has_a_caption_and_every_chart_a_description() {
     assert_eq!(html.matches("role=\"img\"").count(), html.matches("<desc").count());
     assert!(html.contains("nano: 6.0 on the first day, 8.0 on the last"));
 }
+
+#[test]
+fn commands_are_set_as_code_and_whatever_else_stands_there_is_text() {
+    let html = super::commands("<b>.md was edited: `files <i>` shows it").to_string();
+    assert_eq!(html, "&lt;b&gt;.md was edited: <code>files &lt;i&gt;</code> shows it");
+}

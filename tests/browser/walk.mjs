@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-const { BASE, KEY, CHROMIUM, HOSTILE_TASK, REAL_TASK, REAL_PROMPT, TESTED_TASK, HAND_EDITED, SHOTS } = process.env;
+const { BASE, KEY, CHROMIUM, HOSTILE_TASK, REAL_TASK, REAL_PROMPT, TRIED_TASK, HAND_EDITED, SHOTS } = process.env;
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const HOME = "/analytics/image-editing";
 const MODEL = `${HOME}/models/nano-banana`;
@@ -156,8 +156,8 @@ await eachPage([
   [`${HOME}/cycles/1/report?lang=el`, ["Βρέθηκαν καλύτερες οδηγίες", "Τι κόστισε"]],
   [`${HOME}/verdicts`, ["nano-banana, version 2 against 1"]],
   [`${HOME}/changes`, ["Apply"]],
-  [`${HOME}/tasks/${encodeURIComponent(TESTED_TASK)}`, ["How the prompts came to be"]],
-  [`${HOME}/tasks/${encodeURIComponent(TESTED_TASK)}/why?model=nano-banana`, ["How the prompt of nano-banana came to be"]],
+  [`${HOME}/tasks/${encodeURIComponent(TRIED_TASK)}`, ["How the prompts came to be"]],
+  [`${HOME}/tasks/${encodeURIComponent(TRIED_TASK)}/why?model=nano-banana`, ["How the prompt of nano-banana came to be", "Insight"]],
   [`${MODEL}/versions/2`, ["Content hash"]],
 ], "adopted");
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use mathesis::cycle::StateName;
+use mathesis::experiment::Arm;
 use mathesis::http::{self, App, HttpSettings};
 use mathesis::runtime::reconcile;
 use mathesis::store::audit::Actor;
@@ -124,7 +125,8 @@ async fn count(replay: &Replay) {
     figures::refresh(stage.pool(), stage.id(), zone, stage.engine.now()).await.expect("it counts");
 }
 
-async fn set_the_stage(tasks: &[RealTask]) -> Replay {
+/// The stage in its test, and a task that the candidate wrote for.
+async fn set_the_stage(tasks: &[RealTask]) -> (Replay, String) {
     let replay = Replay::start_with(OLD, NEW, |definition| {
         definition.approval.ask = ApprovalAsk::BeforeApply;
     })
@@ -134,8 +136,11 @@ async fn set_the_stage(tasks: &[RealTask]) -> Replay {
         replay.run(task).await;
     }
     replay.learn(&tasks[0].uid).await;
+    let mut tried = None;
     for task in &tasks[50..60] {
-        replay.run(task).await;
+        if replay.run(task).await == Some(Arm::Candidate) {
+            tried = Some(task.uid.clone());
+        }
     }
     replay.stage.watch().await;
     replay
@@ -150,7 +155,7 @@ async fn set_the_stage(tasks: &[RealTask]) -> Replay {
         ])
         .await;
     count(&replay).await;
-    replay
+    (replay, tried.expect("blocks of four have two of each arm"))
 }
 
 #[tokio::test]
@@ -168,7 +173,7 @@ async fn a_person_in_a_browser_sees_and_steers_everything() {
         );
         made_up_tasks()
     });
-    let replay = set_the_stage(&tasks).await;
+    let (replay, tried) = set_the_stage(&tasks).await;
     let stage = &replay.stage;
     let key = keys::create(stage.pool(), "Ελένη", Role::Operate, BY, noon()).await.expect("a key");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -190,7 +195,7 @@ async fn a_person_in_a_browser_sees_and_steers_everything() {
         .env("CHROMIUM", chromium)
         .env("HOSTILE_TASK", HOSTILE_TASK)
         .env("REAL_TASK", &tasks[1].uid)
-        .env("TESTED_TASK", &tasks[60].uid)
+        .env("TRIED_TASK", tried)
         .env("HAND_EDITED", HAND_EDITED)
         .env("REAL_PROMPT", &tasks[1].instruction)
         .stdin(Stdio::piped())
