@@ -1,5 +1,6 @@
 //! The command line as its user has it: the real program, in a folder of its own.
 
+mod candidates;
 mod doctor;
 mod notify;
 mod outputs;
