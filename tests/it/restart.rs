@@ -5,6 +5,7 @@
 //! has done the work and stands right before the commit when it is killed.
 
 mod alarm;
+mod backup;
 mod conflict;
 mod notify;
 mod paused;

@@ -12,6 +12,15 @@ async fn until_state(site: &Site, cycle: u32, state: &str) {
     until(state, || async { site.get(&path).await["state"] == state }).await;
 }
 
+/// How many slots of a cycle's decks have their score.
+pub(super) fn scored(standing: &Value) -> i64 {
+    let models = standing["models"].as_array().expect("models").iter();
+    models
+        .flat_map(|model| ["control", "candidate"].map(|arm| model["scored"][arm].as_i64()))
+        .flatten()
+        .sum()
+}
+
 /// Where the cycle stands, but for the sentence, which tells how long it may take from now.
 async fn standing(site: &Site) -> Value {
     let mut standing = site.get("/cycle").await;
@@ -37,13 +46,6 @@ async fn paused_in_testing_killed_restarted_and_resumed_it_goes_on_with_the_same
     }
     let said = site.command(&["cycle", "pause", "1", "--reason", "the Friday freeze"]);
     assert_eq!(said, "Cycle 1 is paused; what runs will finish, nothing new starts.\n");
-    let scored = |standing: &Value| -> i64 {
-        let models = standing["models"].as_array().expect("models").iter();
-        models
-            .flat_map(|model| ["control", "candidate"].map(|arm| model["scored"][arm].as_i64()))
-            .flatten()
-            .sum()
-    };
     until("every score is counted", || async { scored(&standing(&site).await) == 7 }).await;
     let before = (standing(&site).await, site.get("/cycles/1/transitions").await);
     assert_eq!(before.0["holds"][0]["reason"], "the Friday freeze");

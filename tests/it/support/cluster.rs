@@ -42,9 +42,13 @@ impl Cluster {
     /// The URL of a fresh database with the schema in it.
     pub async fn database_url(&self) -> String {
         self.template.get_or_init(|| self.migrate_template()).await;
+        self.create("TEMPLATE template_mathesis").await
+    }
+
+    /// The URL of a fresh database that is made with these words of `CREATE DATABASE`.
+    pub async fn create(&self, options: &str) -> String {
         let name = format!("test_{}", self.next.fetch_add(1, Ordering::Relaxed));
-        let create = format!("CREATE DATABASE {name} TEMPLATE template_mathesis");
-        run(&self.url_of("mathesis"), create).await;
+        run(&self.url_of("mathesis"), format!("CREATE DATABASE {name} {options}")).await;
         self.url_of(&name)
     }
 

@@ -22,6 +22,12 @@ pub async fn database_url() -> String {
     cluster.database_url().await
 }
 
+/// The URL of a database with nothing in it, for what brings its own schema.
+pub async fn empty_database_url() -> String {
+    let cluster = tokio::task::spawn_blocking(cluster).await.expect("the cluster starts");
+    cluster.create("").await
+}
+
 /// A pool on a fresh database with the schema in it.
 pub async fn database() -> PgPool {
     PgPool::connect(&database_url().await).await.expect("the database answers")

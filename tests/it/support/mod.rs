@@ -13,7 +13,7 @@ pub mod site;
 pub mod stage;
 mod statements;
 
-pub use databases::{database, database_url};
+pub use databases::{database, database_url, empty_database_url};
 pub use events::{
     TaskRun, analysis_answer, edit_answer, edit_because, nano_edit_answer, no_edit_answer,
 };

@@ -1,11 +1,9 @@
 //! A site: the real binary on a database of its own, with a Claude on loopback, to be killed at will.
 
 mod asked;
+mod files;
 mod ground;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -96,6 +94,17 @@ impl Site {
             next_task: AtomicU32::new(1),
             environment: Vec::new(),
         }
+    }
+
+    /// The database that it uses.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Gives the server, at its next start, another database.
+    pub async fn move_to(&mut self, url: String) {
+        self.pool = PgPool::connect(&url).await.expect("the database answers");
+        self.url = url;
     }
 
     /// Gives the server, at its next start, another variable.
@@ -202,11 +211,6 @@ impl Site {
         let err = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{arguments:?}: {said}{err}");
         said
-    }
-
-    /// Where the site's files are.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 
     /// Posts as a client does that must go on whatever happens; true when it was acknowledged.
@@ -399,18 +403,6 @@ impl Site {
         .expect("an answer")
     }
 
-    /// The documents of both models, by name.
-    pub fn documents(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut found = BTreeMap::new();
-        for model in [WAN, NANO] {
-            for name in ["activation.txt", "research.md"] {
-                let text = std::fs::read(self.config(model).join(name)).expect("the file reads");
-                found.insert(format!("{model}/{name}"), text);
-            }
-        }
-        found
-    }
-
     pub async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.expect("an answer")
     }
@@ -429,39 +421,9 @@ impl Site {
             .expect("the history")
     }
 
-    pub fn backups(&self, model: &str) -> usize {
-        std::fs::read_dir(self.config(model))
-            .expect("the folder is there")
-            .filter(|entry| {
-                let name = entry.as_ref().expect("an entry").file_name();
-                name.to_string_lossy().starts_with("backup_")
-            })
-            .count()
-    }
-
     /// What stands in the database and on the disk by now.
     pub async fn record(&self) -> Record {
         Record::of(&self.pool, &self.config_root()).await
-    }
-
-    /// Keeps every writer out of a model's folder until it is dropped.
-    pub fn lock_files(&self, model: &str) -> File {
-        let path = self.config_root().join(model).join(".mathesis.lock");
-        let file = File::options().write(true).open(path).expect("the lock is there");
-        file.lock().expect("the folder is locked");
-        file
-    }
-
-    pub fn config_root(&self) -> PathBuf {
-        self.folder.path().join("config/deep_research")
-    }
-
-    fn config(&self, model: &str) -> PathBuf {
-        self.config_root().join(model)
-    }
-
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
     }
 }
 
