@@ -7,6 +7,7 @@ mod calls;
 mod conflicts;
 mod description;
 mod listener;
+mod matrix;
 mod metrics;
 mod orders;
 mod pages;

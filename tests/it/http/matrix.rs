@@ -1,0 +1,297 @@
+//! Every route × every key that a caller can send: who gets in, what a refusal says, and that a refused call
+//! changed nothing.
+//!
+//! The calls are read from the interface's description, which is made of the table of routes, so a new route is
+//! called here without a word. Who may call it stands here a second time, on purpose: a route that the table opens
+//! further than these lines do is a failure, and a new route is an operator's until it is named here.
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use mathesis::store::keys::{self, Role};
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use tower::ServiceExt as _;
+
+use super::browser::{look, signed_in};
+use super::{Answer, BY, Site, request};
+use crate::support::stage::noon;
+
+/// Calls that need no key.
+const OPEN: [&str; 10] = [
+    "GET / ",
+    "GET /healthz ",
+    "GET /readyz ",
+    "GET /openapi.json ",
+    "GET /login ",
+    "POST /login ",
+    "POST /logout ",
+    "GET /analytics/style.css ",
+    "GET /analytics/live.js ",
+    "GET /assets/style.css ",
+];
+/// What a pipeline writes.
+const LOG: [&str; 2] = [
+    "POST /v1/workflows/{workflow}/events ",
+    "PUT /v1/workflows/{workflow}/tasks/{task}/assignments/{model} ",
+];
+/// What a pipeline looks up.
+const LOOK: [&str; 6] = [
+    "GET /v1/workflows/{workflow}/tasks/{task}/assignments/{model} ",
+    "GET /v1/workflows/{workflow}/cycle ",
+    "GET /v1/workflows/{workflow}/models/{model} ",
+    "GET /v1/workflows/{workflow}/models/{model}/versions ",
+    "GET /v1/workflows/{workflow}/models/{model}/versions/{number} ",
+    "GET /v1/workflows/{workflow}/models/{model}/versions/{from}/diff/{to} ",
+];
+/// Calls whose bodies below are whole, so that they change something when they are let in.
+const WRITING: [&str; 6] = [
+    "POST /v1/automation ",
+    "POST /v1/cycles/pause ",
+    "POST /v1/workflows/{workflow}/automation ",
+    "POST /v1/workflows/{workflow}/cycles/{number}/cancel ",
+    "POST /v1/workflows/{workflow}/events ",
+    "DELETE /v1/workflows/{workflow}/tasks/{task} ",
+];
+
+/// A call of the table.
+struct Call {
+    method: String,
+    path: String,
+}
+
+impl Call {
+    /// Every call that the server describes.
+    async fn all(site: &Site) -> Vec<Self> {
+        let document = site.get("/openapi.json").await.ok();
+        let paths = document["paths"].as_object().expect("paths").iter();
+        let methods = |item: &Value| item.as_object().expect("methods").keys().cloned().collect();
+        let calls: Vec<Self> = paths
+            .flat_map(|(path, item)| {
+                let methods: Vec<String> = methods(item);
+                let call = move |method: String| Self {
+                    method: method.to_uppercase(),
+                    path: path.clone(),
+                };
+                methods.into_iter().map(call)
+            })
+            .collect();
+        assert!(calls.len() > 70, "{}", calls.len());
+        calls
+    }
+
+    fn name(&self) -> String {
+        format!("{} {} ", self.method, self.path)
+    }
+
+    fn is(&self, list: &[&str]) -> bool {
+        list.contains(&self.name().as_str())
+    }
+
+    fn is_open(&self) -> bool {
+        self.is(&OPEN)
+    }
+
+    fn is_button(&self) -> bool {
+        self.method == "POST" && self.path.starts_with("/analytics/")
+    }
+
+    /// The roles that may make it.
+    fn roles(&self) -> &'static [Role] {
+        match self.method.as_str() {
+            _ if self.is(&LOG) => &[Role::Ingest, Role::Operate],
+            _ if self.is(&LOOK) => &Role::ALL,
+            "GET" => &[Role::Read, Role::Operate],
+            _ => &[Role::Operate],
+        }
+    }
+
+    /// True where a browser's session is as good as its key.
+    fn is_for_sessions(&self) -> bool {
+        self.method == "GET" || self.is_button()
+    }
+
+    fn filled(&self) -> String {
+        let part = |part: &str| match part {
+            "{workflow}" => "image-editing".to_owned(),
+            "{model}" => "nano-banana".to_owned(),
+            "{task}" => "86d1".to_owned(),
+            part if part.starts_with('{') => "1".to_owned(),
+            part => part.to_owned(),
+        };
+        self.path.split('/').map(part).collect::<Vec<_>>().join("/")
+    }
+
+    fn body(&self) -> Value {
+        let last = self.path.rsplit('/').next().unwrap_or_default();
+        match (self.method.as_str(), last) {
+            (_, "events") => {
+                json!({"type": "task_started", "task_id": "86d1", "original_prompt": "p"})
+            }
+            ("POST", "automation") => json!({ "enabled": false }),
+            ("POST", "rollback") => json!({ "to": 1 }),
+            ("POST" | "DELETE", _) => json!({ "reason": "for the matrix" }),
+            _ => Value::Null,
+        }
+    }
+
+    /// The call with a header; a button's form carries this token.
+    fn with(&self, name: header::HeaderName, value: &str, csrf: Option<&str>) -> Request<Body> {
+        let built = request(&self.method, &self.filled());
+        let built = if value.is_empty() { built } else { built.header(name, value) };
+        let (kind, body) = match self.body() {
+            _ if self.is_button() => {
+                let token = csrf.map(|token| format!("csrf={token}&")).unwrap_or_default();
+                ("application/x-www-form-urlencoded", format!("{token}enabled=false&to=1"))
+            }
+            Value::Null => ("application/json", String::new()),
+            body => ("application/json", body.to_string()),
+        };
+        built.header(header::CONTENT_TYPE, kind).body(Body::from(body)).expect("a request")
+    }
+
+    /// The status of the call with that key. Only the head is looked at: a stream has no end.
+    async fn status_with(&self, site: &Site, name: header::HeaderName, value: &str) -> u16 {
+        let sent = self.with(name, value, None);
+        site.router.clone().oneshot(sent).await.expect("an answer").status().as_u16()
+    }
+}
+
+/// A hash of every row of every table, and of every config file.
+async fn fingerprint(site: &Site) -> String {
+    let pool = site.stage.pool();
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT quote_ident(table_name) FROM information_schema.tables
+          WHERE table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY 1",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("the tables are listed");
+    assert!(tables.len() > 30, "{tables:?}");
+    let of = |table: &String| {
+        format!(
+            "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '-') FROM {table} t"
+        )
+    };
+    let all = tables.iter().map(of).collect::<Vec<_>>().join(" UNION ALL ");
+    let rows: Vec<String> =
+        sqlx::query_scalar(AssertSqlSafe(all)).fetch_all(pool).await.expect("the rows are read");
+    let files = crate::support::Record::of(pool, site.stage.folder.path()).await;
+    format!("{rows:?} {files:?}")
+}
+
+fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
+
+#[track_caller]
+fn assert_refused(answer: &Answer, status: u16, code: &str, what: &str) {
+    assert_eq!(answer.problem(), (status, code.to_owned()), "{what}");
+}
+
+#[tokio::test]
+async fn every_route_lets_in_its_roles_and_nobody_else() {
+    let site = Site::closed().await;
+    let mut roles = Vec::new();
+    for role in Role::ALL {
+        roles.push((role, bearer(&site.key(role.as_str(), role).await)));
+    }
+    let revoked = bearer(&site.key("revoked", Role::Operate).await);
+    keys::revoke(site.stage.pool(), "revoked", BY, noon()).await.expect("it is revoked");
+    let wrong = bearer(&format!("mth_operate_{}", "0".repeat(64)));
+
+    let calls = Call::all(&site).await;
+    for call in calls.iter().filter(|call| !call.is_open()) {
+        let before = fingerprint(&site).await;
+        for (value, code) in [
+            ("", "key_missing"),
+            ("Basic b3BlcmF0ZTo=", "key_malformed"),
+            (wrong.as_str(), "key_unknown"),
+            (revoked.as_str(), "key_unknown"),
+        ] {
+            let answer = site.send(call.with(header::AUTHORIZATION, value, None)).await;
+            assert_refused(&answer, 401, code, &format!("{}{value:.20}", call.name()));
+            assert!(answer.headers.contains_key(header::WWW_AUTHENTICATE), "{}", call.name());
+        }
+        for (role, key) in roles.iter().filter(|(role, _)| !call.roles().contains(role)) {
+            let answer = site.send(call.with(header::AUTHORIZATION, key, None)).await;
+            assert_refused(&answer, 403, "role_insufficient", &format!("{}{role}", call.name()));
+        }
+        assert_eq!(
+            before,
+            fingerprint(&site).await,
+            "{} was refused and did something",
+            call.name()
+        );
+    }
+    for call in &calls {
+        let without = call.status_with(&site, header::AUTHORIZATION, "").await;
+        for (role, key) in &roles {
+            let before = fingerprint(&site).await;
+            let status = call.status_with(&site, header::AUTHORIZATION, key).await;
+            let name = call.name();
+            if call.is_open() {
+                assert_eq!(status, without, "{name}: a key makes no difference");
+            } else if call.roles().contains(role) {
+                assert!(!matches!(status, 401 | 403 | 405 | 429 | 500..), "{name}{role}: {status}");
+            }
+            if call.is(&WRITING) && *role == call.roles()[0] {
+                assert_ne!(before, fingerprint(&site).await, "{name}{role}: {status}");
+            }
+        }
+    }
+}
+
+/// The token that the forms of this session carry.
+async fn token_of(site: &Site, session: &str) -> String {
+    let page = look(site, "/login", session).await.text;
+    let token = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    token.expect("the form has a token").to_owned()
+}
+
+#[tokio::test]
+async fn a_browsers_session_looks_and_acts_only_by_its_own_forms() {
+    let site = Site::closed().await;
+    // All keys before the first call: unknown keys are looked for ten times a second at most.
+    let reader = site.key("reader", Role::Read).await;
+    let operator = site.key("operator", Role::Operate).await;
+    let another = site.key("another", Role::Operate).await;
+    let reading = signed_in(&site, &reader).await;
+    let operating = signed_in(&site, &operator).await;
+    let elsewhere = signed_in(&site, &another).await;
+    let foreign = token_of(&site, &elsewhere).await;
+    let own = token_of(&site, &operating).await;
+    let invented = format!("mathesis_session={}", "0".repeat(64));
+
+    let mut buttons = 0;
+    for call in Call::all(&site).await.iter().filter(|call| !call.is_open()) {
+        let before = fingerprint(&site).await;
+        let name = call.name();
+        let sent = async |cookie: &str, csrf: Option<&str>| {
+            site.send(call.with(header::COOKIE, cookie, csrf)).await
+        };
+        if !call.is_for_sessions() {
+            for cookie in [&reading, &operating] {
+                assert_refused(&sent(cookie, Some(&own)).await, 401, "key_missing", &name);
+            }
+        } else if call.is_button() {
+            buttons += 1;
+            assert_refused(&sent(&reading, Some(&own)).await, 403, "role_insufficient", &name);
+            for csrf in [None, Some(""), Some("0"), Some(foreign.as_str())] {
+                assert_refused(&sent(&operating, csrf).await, 403, "csrf_token", &name);
+            }
+            assert_refused(&sent(&invented, Some(&own)).await, 401, "session_ended", &name);
+        } else {
+            assert_refused(&sent(&invented, None).await, 401, "session_ended", &name);
+            for cookie in [&reading, &operating] {
+                let status = call.status_with(&site, header::COOKIE, cookie).await;
+                assert!(!matches!(status, 401 | 403 | 405 | 429 | 500..), "{name}: {status}");
+            }
+        }
+        assert_eq!(before, fingerprint(&site).await, "{name} was refused and did something");
+        if call.is_button() {
+            let status = sent(&operating, Some(&own)).await.status.as_u16();
+            assert!(!matches!(status, 401 | 403 | 405 | 429 | 500..), "{name}: {status}");
+        }
+    }
+    assert!(buttons > 8, "{buttons} buttons were pressed");
+}
