@@ -2,12 +2,17 @@
 
     python3 tests/failover --binary target/release/mathesis --rounds 4
     python3 tests/failover --binary target/release/mathesis --takeovers 50
+    python3 tests/failover --binary target/release/mathesis --vanished 10
+    python3 tests/failover --binary target/release/mathesis --rolling-from mathesis-of-the-version-before
+    python3 tests/failover --binary target/release/mathesis --dashboards
 
 Every round has a fresh cluster under Patroni with synchronous replication and two `mathesis serve`. A client sends
 events without a pause while a cycle is driven through HTTP; in turn the primary is killed while Claude analyses, in the
 middle of the test, and before its last scores. The round is good when the cycle ends in its usual history, with ten
 scores an arm and one analysis, and every acknowledged event is stored once. Ends with 1 otherwise, and with 77 where
-a program is missing. `--takeovers` kills no database but the replica of Mathesis that has the work, again and again.
+a program is missing. `--takeovers` kills no database but the replica of Mathesis that has the work, again and again; with `--vanished` that
+one stops with its connections open. `--rolling-from` replaces an older version in mid-test; `--dashboards` reads pages from
+replicas.
 """
 
 from __future__ import annotations
@@ -17,8 +22,11 @@ import os
 import statistics
 import sys
 from pathlib import Path
+from typing import Callable
 
 from cluster import TTL_SECONDS, Cluster, missing_programs, until
+from dashboards import read_from_replicas
+from rolling import replace
 from site_under_test import MODELS, Site
 from takeover import measure
 
@@ -91,6 +99,9 @@ def main() -> int:
     arguments.add_argument("--binary", type=Path, default=Path("target/release/mathesis"))
     arguments.add_argument("--rounds", type=int, default=4, help="how many failovers (default 4)")
     arguments.add_argument("--takeovers", type=int, help="measure so many kills of a replica instead")
+    arguments.add_argument("--vanished", type=int, help="measure so many replicas that stop without closing anything")
+    arguments.add_argument("--rolling-from", type=Path, metavar="OLD", help="replace this older binary in mid-test")
+    arguments.add_argument("--dashboards", action="store_true", help="read pages from replicas")
     chosen = arguments.parse_args()
     lacking = missing_programs()
     if lacking:
@@ -99,15 +110,24 @@ def main() -> int:
     if os.geteuid() != 0:
         print("skipped: members run as the user postgres, which takes root")
         return SKIPPED
-    if chosen.takeovers:
-        measure(chosen.takeovers, chosen.binary.resolve())
+    binary = chosen.binary.resolve()
+    instead: list[tuple[object, Callable[[], None]]] = [
+        (chosen.takeovers, lambda: measure(chosen.takeovers, binary, "killed")),
+        (chosen.vanished, lambda: measure(chosen.vanished, binary, "vanished")),
+        (chosen.rolling_from, lambda: replace(chosen.rolling_from.resolve(), binary, check)),
+        (chosen.dashboards, lambda: read_from_replicas(binary)),
+    ]
+    wanted = [run for chosen_one, run in instead if chosen_one]
+    for run in wanted:
+        run()
+    if wanted:
         return 0
     silences: dict[str, list[float]] = {}
     for number in range(chosen.rounds):
         how = "machine" if number % 4 == 3 else "postgres"
         through = "haproxy" if number % 2 else "hosts"
         moment = list(MOMENTS)[number % len(MOMENTS)]
-        silence, acknowledged = play(number, through, how, moment, chosen.binary.resolve())
+        silence, acknowledged = play(number, through, how, moment, binary)
         silences.setdefault(how, []).append(silence)
         print(
             f"round {number + 1}: {how} killed {moment}, reached through {through}: the usual history; "

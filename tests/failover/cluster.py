@@ -129,9 +129,15 @@ class Cluster:
         if how == "machine":
             self.running.pop(name).wait()
 
-    def rows(self, query: str) -> list[str]:
-        """What the primary answers, one text a row."""
-        name = until("a primary", self.primary)
+    def replay_process(self, name: str) -> int:
+        """The process of a replica that replays the log. (Patroni lifts PostgreSQL's own pause of the replay.)"""
+        server = int((self.folder / name / "postmaster.pid").read_text().splitlines()[0])
+        children = _descendants(server)
+        return next(it for it in children if b"startup" in Path(f"/proc/{it}/cmdline").read_bytes())
+
+    def rows(self, query: str, at: str | None = None) -> list[str]:
+        """What a member answers, the primary where none is named; one text a row."""
+        name = at or until("a primary", self.primary)
         folder = postgres_folder()
         assert folder is not None
         psql = [str(folder / "psql"), "-X", "-A", "-t", "-h", "127.0.0.1", "-U", "postgres"]

@@ -38,11 +38,22 @@ class Site:
         self.ports = free_ports(replicas)
         self.stand_ins: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        #: Further variables of the serving processes.
+        self.more_environment: dict[str, str] = {}
         #: The serving processes by the port that each listens on.
         self.serving: dict[int, subprocess.Popen[bytes]] = {}
         self.ingest = Ingest(self)
         self.next_task = 0
         self._write_workflow()
+
+    def change(self, changes: dict[str, str]) -> None:
+        """Changes the workflow before the processes are started; each old text must be in it."""
+        definition = self.folder / "workflows" / WORKFLOW / "workflow.toml"
+        text = definition.read_text()
+        for old, new in changes.items():
+            assert old in text, old
+            text = text.replace(old, new)
+        definition.write_text(text)
 
     def start(self) -> None:
         claude = free_ports(1)[0]
@@ -58,6 +69,7 @@ class Site:
             "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{claude}",
             "ANTHROPIC_API_KEY": "sk-ant-key-of-the-stand-in",
             "MATHESIS_CONNECTIONS_MAX": "8",
+            **self.more_environment,
         }
         for port in self.ports:
             self.start_process(port)
@@ -170,17 +182,13 @@ class Site:
         shipped = Path(__file__).parents[2] / "workflows" / WORKFLOW
         own = self.folder / "workflows" / WORKFLOW
         shutil.copytree(shipped, own)
-        definition = own / "workflow.toml"
-        text = definition.read_text()
-        changes = {
-            "\ntasks = 50\n": f"\ntasks = {self.TRIGGER}\n",
-            '\nmode = "probation"\n': '\nmode = "off"\n',
-            '\nbudget_usd_per_month = "15.00"\n': '\nbudget_usd_per_month = "100000"\n',
-        }
-        for old, new in changes.items():
-            assert old in text, old
-            text = text.replace(old, new)
-        definition.write_text(text)
+        self.change(
+            {
+                "\ntasks = 50\n": f"\ntasks = {self.TRIGGER}\n",
+                '\nmode = "probation"\n': '\nmode = "off"\n',
+                '\nbudget_usd_per_month = "15.00"\n': '\nbudget_usd_per_month = "100000"\n',
+            }
+        )
         for model in MODELS:
             folder = self.folder / "config" / "deep_research" / model
             folder.mkdir(parents=True)

@@ -14,6 +14,8 @@ from site_under_test import Site
 TRUSTED_AFTER_SECONDS = 6
 #: Longer than any round, so that the kill falls inside the call.
 CLAUDE_SECONDS = 60
+#: The least that a workflow may have.
+LEASE_SECONDS = 5
 #: Who made the newest call, when, and the port of the session that holds that worker's lock.
 CALLER = """
     SELECT c.worker_id, extract(epoch FROM c.started_at), a.client_port
@@ -27,28 +29,36 @@ CALLER = """
 """
 
 
-def measure(count: int, binary: Path) -> None:
-    """Kills the replica that has the work, again and again; prints each time, then median and worst."""
+def measure(count: int, binary: Path, how: str) -> None:
+    """Takes the replica that has the work away, again and again; prints each time, then median and worst.
+
+    `killed`: by a signal that it cannot see. `vanished`: it stops for good with its connections open, as a machine does
+    whose cable was pulled, and wakes up once another one has its work.
+    """
     cluster = Cluster()
     site = None
     try:
         cluster.start()
         site = Site(cluster, binary, "hosts", replicas=2, claude_seconds=CLAUDE_SECONDS)
+        if how == "vanished":
+            site.change({"\nlease_seconds = 60\n": f"\nlease_seconds = {LEASE_SECONDS}\n"})
         site.start()
         times = []
         for number in range(1, count + 1):
             time.sleep(TRUSTED_AFTER_SECONDS)
-            times.append(one_takeover(site, number))
+            times.append(one_takeover(site, number, how))
             print(f"takeover {number}: {times[-1]:.2f} s", flush=True)
-        print(f"{count} takeovers: median {statistics.median(times):.2f} s, worst {max(times):.2f} s")
+        lease = f", with a lease of {LEASE_SECONDS} s" if how == "vanished" else ""
+        median, worst = statistics.median(times), max(times)
+        print(f"{count} replicas {how}{lease}: median {median:.2f} s, worst {worst:.2f} s until another goes on")
     finally:
         if site is not None:
             site.close()
         cluster.close()
 
 
-def one_takeover(site: Site, cycle: int) -> float:
-    """From the kill to the moment when another replica begins the interrupted call anew."""
+def one_takeover(site: Site, cycle: int, how: str) -> float:
+    """From its end to the moment when another replica begins the interrupted call anew."""
 
     def newest_call(but: str = "nobody") -> list[str] | None:
         rows = [row.split("|") for row in site.cluster.rows(CALLER.format(cycle=cycle))]
@@ -57,10 +67,17 @@ def one_takeover(site: Site, cycle: int) -> float:
     site.complete_tasks(f"round-{cycle}")
     worker, _, session = until("a replica makes the call", newest_call)
     port = site.port_of_session(int(session))
-    killed_at = time.time()
-    site.serving[port].send_signal(signal.SIGKILL)
-    site.serving[port].wait()
+    gone_at = time.time()
+    gone = site.serving[port]
+    gone.send_signal(signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+    if how == "killed":
+        gone.wait()
+    other = site.ports[1 - site.ports.index(port)]
     _, began_anew, _ = until("another one makes it anew", lambda: newest_call(but=worker))
-    site.start_process(port)
-    site.persist("POST", f"/cycles/{cycle}/cancel", {"reason": "measured"})
-    return float(began_anew) - killed_at
+    if how == "killed":
+        site.start_process(port)
+    else:
+        gone.send_signal(signal.SIGCONT)
+    cancel = {"reason": "measured"}
+    until("it is cancelled", lambda: site.call("POST", f"/cycles/{cycle}/cancel", cancel, process=site.ports.index(other)))
+    return float(began_anew) - gone_at
