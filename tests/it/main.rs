@@ -14,6 +14,7 @@ mod changes;
 mod cli;
 mod costs;
 mod dealing;
+mod dependencies;
 mod engine;
 mod fifty_cycles;
 mod figures;
