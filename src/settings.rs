@@ -10,6 +10,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub use list::{ALL, Setting};
 
 use crate::claude::ApiKey;
+use crate::http::{CallLimits, ListenLimits};
 use crate::postgres;
 
 /// The port where nothing else is said.
@@ -135,6 +137,8 @@ pub struct Settings {
     pub wavespeed_api_key: Option<Secret>,
     /// Where WaveSpeed is.
     pub wavespeed_base_url: String,
+    /// Whether pictures may be read from private addresses, and sent there.
+    pub pictures_allow_private: bool,
     /// Which log lines are written; none leaves it to the command.
     pub log: Option<String>,
     /// How log lines are written.
@@ -145,6 +149,10 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// The most connections to the database.
     pub connections_max: u32,
+    /// How often may be called.
+    pub calls: CallLimits,
+    /// What one client may take from the others.
+    pub listen: ListenLimits,
     /// Where the service is, for commands that ask one elsewhere.
     pub url: String,
     /// The key for that service.
@@ -267,6 +275,7 @@ impl Settings {
             wavespeed_base_url: sources
                 .get("WAVESPEED_BASE_URL")
                 .unwrap_or_else(|| "https://api.wavespeed.ai".to_owned()),
+            pictures_allow_private: sources.switch("MATHESIS_PICTURES_ALLOW_PRIVATE")?,
             log: sources.get("MATHESIS_LOG"),
             log_format: sources.log_format()?,
             otlp_endpoint: sources.get("OTEL_EXPORTER_OTLP_ENDPOINT"),
@@ -283,6 +292,8 @@ impl Settings {
                 16,
             )?)
             .unwrap_or(16),
+            calls: sources.calls()?,
+            listen: sources.listen()?,
             url: sources
                 .get("MATHESIS_URL")
                 .unwrap_or_else(|| format!("http://127.0.0.1:{DEFAULT_PORT}")),
@@ -373,6 +384,43 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
             return Err(SettingsError::InvalidSecret { name, problem: problem.to_owned() });
         }
         Ok(Some(Secret::new(key)))
+    }
+
+    /// A whole number from 1 to `most`.
+    fn count(
+        &self,
+        name: &'static str,
+        most: u32,
+        default: u32,
+    ) -> Result<NonZeroU32, SettingsError> {
+        let number = self.within(name, 1, most.into(), default.into())?;
+        let number = u32::try_from(number).ok().and_then(NonZeroU32::new);
+        Ok(number.unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// True or false; false where nothing is said.
+    fn switch(&self, name: &'static str) -> Result<bool, SettingsError> {
+        Ok(self.parse(name, "true or false")?.unwrap_or(false))
+    }
+
+    fn calls(&self) -> Result<CallLimits, SettingsError> {
+        const MILLION: u32 = 1_000_000;
+        let name = "MATHESIS_PIPELINE_CALLS_PER_SECOND";
+        let pipeline_per_second = self.count(name, MILLION, CallLimits::PIPELINE_PER_SECOND)?;
+        let name = "MATHESIS_CALLS_PER_SECOND";
+        let others_per_second = self.count(name, MILLION, CallLimits::OTHERS_PER_SECOND)?;
+        let name = "MATHESIS_FAILED_KEYS_PER_MINUTE";
+        let failures_per_minute = self.count(name, MILLION, CallLimits::FAILURES_PER_MINUTE)?;
+        let behind_proxy = self.switch("MATHESIS_BEHIND_PROXY")?;
+        Ok(CallLimits { pipeline_per_second, others_per_second, failures_per_minute, behind_proxy })
+    }
+
+    fn listen(&self) -> Result<ListenLimits, SettingsError> {
+        let default = ListenLimits::default();
+        let name = "MATHESIS_HTTP_CONNECTIONS_MAX";
+        let most = self.count(name, 100_000, ListenLimits::CONNECTIONS_MAX)?.get();
+        let connections_max = usize::try_from(most).unwrap_or(default.connections_max);
+        Ok(ListenLimits { connections_max, ..default })
     }
 
     fn log_format(&self) -> Result<LogFormat, SettingsError> {

@@ -6,17 +6,22 @@
 //! only under a loopback name and not on behalf of another site, since every web page that its owner
 //! opens can reach loopback, too.
 
+use std::net::IpAddr;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::error::Problem;
+use super::limits::Peer;
 use super::{App, login};
 use crate::store::keys::{self, Role};
 
 /// What the history calls whoever uses an open server.
 const LOOPBACK: &str = "loopback";
+/// The code of a key that does not fit.
+const KEY_UNKNOWN: &str = "key_unknown";
 
 /// What a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +72,8 @@ pub struct Caller {
     pub name: String,
     /// What the key may do.
     pub role: Role,
+    /// The key; none on an open server.
+    pub key_id: Option<i64>,
     /// The token that every form of the session carries; none where no session is used.
     pub csrf: Option<String>,
 }
@@ -77,7 +84,9 @@ pub async fn gate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match identify(&app, need, request.method(), request.uri(), request.headers()).await {
+    let address = app.limits.address(request.extensions().get::<Peer>(), request.headers());
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    match admit(&app, need, address, method, uri, headers).await {
         Ok(caller) if need.is_met_by(caller.role) => {
             // A refusal that becomes a page says who is signed in, too.
             let looker = need.is_for_sessions().then(|| caller.clone());
@@ -90,6 +99,29 @@ pub async fn gate(
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Who calls, if neither the address nor the key has called too often.
+async fn admit(
+    app: &App,
+    need: Need,
+    address: IpAddr,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Caller, Problem> {
+    app.limits.take_of_address(need, address)?;
+    let caller = match identify(app, need, method, uri, headers).await {
+        // A session's token is as long as a key, but an old tab that asks again and again is no guessing.
+        Err(problem) if problem.code() == KEY_UNKNOWN => {
+            return Err(app.limits.take_failure(address).err().unwrap_or(problem));
+        }
+        identified => identified?,
+    };
+    if let Some(key_id) = caller.key_id {
+        app.limits.take_of_key(need, key_id)?;
+    }
+    Ok(caller)
 }
 
 fn with_caller(mut response: Response, caller: Option<Caller>) -> Response {
@@ -111,7 +143,12 @@ async fn identify(
     }
     if app.settings.open {
         refuse_strangers(method, uri, headers)?;
-        return Ok(Caller { name: LOOPBACK.to_owned(), role: Role::Operate, csrf: None });
+        return Ok(Caller {
+            name: LOOPBACK.to_owned(),
+            role: Role::Operate,
+            key_id: None,
+            csrf: None,
+        });
     }
     if let (true, Some(token)) = (need.is_for_sessions(), login::session_token(headers)) {
         let now = app.engine.now();
@@ -120,7 +157,8 @@ async fn identify(
             unauthenticated("session_ended", "the session has ended; sign in again at /login")
         })?;
         let csrf = Some(session.csrf_token);
-        return Ok(Caller { name: session.name, role: session.role, csrf });
+        let key_id = Some(session.key_id);
+        return Ok(Caller { name: session.name, role: session.role, key_id, csrf });
     }
     Err(unauthenticated(
         "key_missing",
@@ -137,11 +175,11 @@ async fn with_key(app: &App, value: &HeaderValue) -> Result<Caller, Problem> {
     };
     let key = app.keys.find(secret).await?.ok_or_else(|| {
         unauthenticated(
-            "key_unknown",
+            KEY_UNKNOWN,
             "nothing was done: the key is unknown or was revoked; `mathesis key list` shows those that work",
         )
     })?;
-    Ok(Caller { name: key.name.clone(), role: key.role, csrf: None })
+    Ok(Caller { name: key.name.clone(), role: key.role, key_id: Some(key.key_id), csrf: None })
 }
 
 /// The secret of a Bearer header. The scheme's case does not matter, its one space does.

@@ -18,7 +18,7 @@ pub const PROBLEM: &str = "application/problem+json";
 /// The media type of the pages.
 const HTML: &str = "text/html";
 /// What a workflow's or a model's name is: `workflow::names` in a pattern.
-const NAME_PATTERN: &str = r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?$";
+const NAME_PATTERN: &str = r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*$";
 
 /// Schemas by their names.
 pub type Schemas = Vec<(String, Value)>;
@@ -233,7 +233,7 @@ impl Described {
         if let Some(says) = self.answer.or_leads {
             responses.insert("303".to_owned(), json!({ "description": says }));
         }
-        let needs_key: &[u16] = if self.need.is_some() { &[401, 403] } else { &[] };
+        let needs_key: &[u16] = if self.need.is_some() { &[401, 403, 429] } else { &[] };
         let has_captures: &[u16] = if self.captures().next().is_some() { &[404, 422] } else { &[] };
         let has_query: &[u16] = if self.query.is_empty() { &[] } else { &[400] };
         let refusals = [&[500, 503], needs_key, has_captures, has_query, &self.refusals];
@@ -249,7 +249,7 @@ impl Described {
 /// Every refusal that routes share, by name: `Problem404` for programs, `Page404` where a browser gets a page.
 pub fn refusals() -> Value {
     let mut shared = Map::new();
-    for status in [304, 400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 500, 503] {
+    for status in [304, 400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 500, 503] {
         shared.insert(format!("Problem{status}"), refusal(status, false));
         shared.insert(format!("Page{status}"), refusal(status, true));
     }

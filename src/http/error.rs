@@ -51,6 +51,13 @@ impl Problem {
         self
     }
 
+    /// Adds its headers to an answer that tells it in another form.
+    pub fn add_headers(&self, response: &mut Response) {
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+
     /// Its status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
@@ -193,6 +200,7 @@ pub(super) const fn title(status: u16) -> &'static str {
         413 => "The body is too large",
         415 => "Not in this format",
         422 => "The request holds a value that cannot be taken",
+        429 => "More often than is allowed",
         503 => "Not available just now",
         _ => "The server failed",
     }
@@ -206,9 +214,7 @@ impl IntoResponse for Problem {
             .with_extensions(Extension { code: self.code, extra: self.extra.clone() });
         let mut response = JsonProblemDetails::from(details).into_response();
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for (name, value) in &self.headers {
-            response.headers_mut().insert(name, value.clone());
-        }
+        self.add_headers(&mut response);
         // For whoever shows it to a person instead.
         response.extensions_mut().insert(self);
         response

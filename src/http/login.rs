@@ -5,7 +5,7 @@
 //! server's page can have set.
 
 use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, State};
+use axum::extract::{Extension, Form, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use minijinja::{AutoEscape, Environment, context};
@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::dashboard::{no_store, policy};
 use super::error::Problem;
+use super::limits::Peer;
 use crate::dashboard::STYLESHEET_PATH;
 use crate::store::keys::{self, Role, SESSION_HOURS, Session, random_token};
 
@@ -74,9 +75,11 @@ pub async fn form(State(app): State<App>, headers: HeaderMap) -> Result<Response
 /// `POST /login`
 ///
 /// # Errors
-/// A problem when the database is away; a key that does not fit shows the form again.
+/// A problem when the database is away; a key that does not fit shows the form again, and so does one sign-in
+/// too many.
 pub async fn sign_in(
     State(app): State<App>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     form: Result<Form<SignIn>, FormRejection>,
 ) -> Result<Response, Problem> {
@@ -86,6 +89,13 @@ pub async fn sign_in(
     if !cookie(&headers, FORM_COOKIE).is_some_and(|token| same(token, &form.csrf)) {
         let refusal = "The form was too old, or not this server's. Try again.";
         return empty_form(&headers, StatusCode::FORBIDDEN, Some(refusal));
+    }
+    // Before the key is looked at: who has tried too often is told nothing of it, not even when it fits.
+    let address = app.limits.address(peer.as_deref(), &headers);
+    if let Err(problem) = app.limits.take_failure(address) {
+        let mut again = empty_form(&headers, problem.status(), Some(problem.detail()))?;
+        problem.add_headers(&mut again);
+        return Ok(again);
     }
     let Some(key) = app.keys.find(form.key.trim()).await? else {
         let refusal = "The key is unknown or was revoked.";

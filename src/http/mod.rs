@@ -14,12 +14,14 @@ mod conflicts;
 mod costs;
 mod cycles;
 mod dashboard;
+mod deadline;
 mod describe;
 mod error;
 mod events;
 mod health;
 mod history;
 mod keyring;
+mod limits;
 mod login;
 mod metrics;
 mod models;
@@ -42,22 +44,26 @@ use std::sync::Arc;
 pub(crate) use body::read as read_body;
 pub use describe::{Described, Route, gives};
 pub use error::Problem;
+pub use limits::CallLimits;
 pub use openapi::of_routes;
 pub use router::{router, router_with};
-pub use serve::serve;
+pub use serve::{ListenLimits, serve, serve_within};
 
 use crate::runtime::{Engine, VersionAssigner};
 use crate::task_log::TaskLogger;
 use keyring::Keyring;
+use limits::Limits;
 use metrics::Requests;
 use stream::Hints;
 
 /// How the interface is set up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HttpSettings {
     /// True when no key exists and the server is bound to loopback only: whoever reaches it may do
     /// everything, and the history shows them as `loopback`.
     pub open: bool,
+    /// How often may be called.
+    pub calls: CallLimits,
 }
 
 /// What every handler shares. Every layer of the router clones it for every request, so it is one pointer.
@@ -73,6 +79,7 @@ pub struct Shared {
     logger: TaskLogger,
     settings: HttpSettings,
     keys: Keyring,
+    limits: Limits,
     requests: Requests,
     hints: Arc<Hints>,
 }
@@ -101,6 +108,7 @@ impl App {
             logger,
             settings,
             keys,
+            limits: Limits::new(settings.calls),
             requests: Requests::default(),
             hints: Arc::default(),
         };

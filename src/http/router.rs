@@ -14,7 +14,7 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 use super::auth::gate;
 use super::describe::Route;
 use super::error::Problem;
-use super::{App, dashboard, observe, routes};
+use super::{App, dashboard, deadline, observe, routes};
 
 /// How long a body may pause between two of its parts.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(20);
@@ -41,6 +41,7 @@ pub fn router_with(app: App, others: Vec<Route>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE_MAX))
+        .layer(from_fn(deadline::limit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(dashboard::as_page))
         .layer(from_fn(observe::harden))

@@ -17,7 +17,7 @@ use reqwest::Url;
 use reqwest::header::LOCATION;
 
 use super::service::{Next, Service, ServiceError};
-use crate::outbound::{self, Failure, FailureKind, Reply, exchange, header, is_loopback};
+use crate::outbound::{self, Failure, FailureKind, Reach, Reply, exchange, header};
 use crate::task_log::Fault;
 
 /// A picture whose form was looked at.
@@ -63,29 +63,30 @@ const NEVER: Next = Next::Never { fault: Fault::Infrastructure };
 #[derive(Debug, Clone)]
 pub struct PictureHttp {
     service: Service,
-    outside: reqwest::Client,
-    local: reqwest::Client,
+    reach: Reach,
 }
 
 impl PictureHttp {
-    /// Prepares a client for pictures that this service names; connects to nothing yet.
+    /// Prepares a client for pictures that this service names; connects to nothing yet. They may be at `base_url`, where
+    /// the service is, or at a public address; at a private one where that is allowed.
     ///
     /// # Errors
-    /// `picture_bad_settings` when this machine's certificates cannot be read.
-    pub fn new(service: Service, timeout: Duration) -> Result<Self, ServiceError> {
-        let client = |address: &str| {
-            let address = Url::parse(address).map_err(|error| error.to_string())?;
-            outbound::client(&address, timeout.min(Duration::from_secs(5)), timeout)
-        };
+    /// `picture_bad_settings` when the address is none, or this machine's certificates cannot be read.
+    pub fn new(
+        service: Service,
+        base_url: &str,
+        allow_private: bool,
+        timeout: Duration,
+    ) -> Result<Self, ServiceError> {
         let bad = |words: String| {
             let words = format!("The HTTPS client could not be set up: {words}.");
             ServiceError::new(service, "picture_bad_settings", words, Next::Operator)
         };
-        Ok(Self {
-            service,
-            outside: client("https://pictures.invalid").map_err(bad)?,
-            local: client("http://127.0.0.1").map_err(bad)?,
-        })
+        let own = outbound::base_address(base_url)
+            .ok_or_else(|| bad("the service's address is no web address".to_owned()))?;
+        let connect_timeout = timeout.min(Duration::from_secs(5));
+        let reach = Reach::new(own, allow_private, connect_timeout, timeout).map_err(bad)?;
+        Ok(Self { service, reach })
     }
 
     fn error(&self, code: &'static str, words: impl Into<String>, next: Next) -> ServiceError {
@@ -115,11 +116,16 @@ pub async fn fetch(
     })
 }
 
-/// Follows few redirects, each of which is looked at like the first address.
+/// Follows few redirects, each of which is looked at like the first address: none leads to a private one.
 async fn download(http: &PictureHttp, url: &str, bytes_max: usize) -> Result<Bytes, ServiceError> {
     let mut address = allowed(http, Url::parse(url).ok())?;
     for _hop in 0..=REDIRECTS_MAX {
-        let client = if is_loopback(&address) { &http.local } else { &http.outside };
+        let client = http.reach.client_for(&address).map_err(|refused| {
+            let words = format!(
+                "The picture's address is not called: {refused}. MATHESIS_PICTURES_ALLOW_PRIVATE=true allows it."
+            );
+            http.error("picture_private_address", words, NEVER)
+        })?;
         let reply = exchange(client.get(address.clone()), bytes_max)
             .await
             .map_err(|failure| of_failure(http, &failure))?;
@@ -167,7 +173,7 @@ fn of_failure(http: &PictureHttp, failure: &Failure) -> ServiceError {
         }
         FailureKind::NotSent => http.error(
             "picture_bad_address",
-            format!("The picture's address cannot be called: {words}."),
+            format!("The picture's address is not called: {words}."),
             NEVER,
         ),
         FailureKind::NoConnection | FailureKind::TimedOut | FailureKind::Interrupted => http.error(

@@ -32,6 +32,8 @@ pub struct ServiceSettings {
     pub wavespeed_base_url: String,
     /// WaveSpeed's key.
     pub wavespeed_key: Secret,
+    /// Whether pictures may be read from private addresses, and sent there.
+    pub pictures_allow_private: bool,
 }
 
 /// The clients of the three services.
@@ -67,24 +69,29 @@ impl Services {
             token: settings.clickup_token.clone(),
             timeout: seconds(timeouts.clickup_seconds),
         };
+        let allow_private = settings.pictures_allow_private;
         let limit = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let wavespeed = WaveSpeedSettings {
             poll_interval: seconds(timeouts.poll_seconds),
             submits_per_minute: limit(keys.wavespeed.submits_per_minute),
             concurrent_max: limit(keys.wavespeed.concurrent_max),
             timeout: seconds(timeouts.wavespeed_seconds),
+            allow_private,
             ..WaveSpeedSettings::new(
                 settings.wavespeed_base_url.clone(),
                 settings.wavespeed_key.clone(),
             )
         };
-        let download = seconds(timeouts.download_seconds);
+        let pictures = |service, base_url: &str| {
+            let timeout = seconds(timeouts.download_seconds);
+            PictureHttp::new(service, base_url, allow_private, timeout)
+        };
         Ok(Self {
             clickup: ClickUp::new(clickup, Arc::clone(&clock))?,
             wavespeed: WaveSpeed::new(wavespeed, clock)?,
             claude: Arc::new(Timed { inner: claude, limit: seconds(timeouts.claude_seconds) }),
-            clickup_pictures: PictureHttp::new(Service::ClickUp, download)?,
-            wavespeed_pictures: PictureHttp::new(Service::WaveSpeed, download)?,
+            clickup_pictures: pictures(Service::ClickUp, &settings.clickup_base_url)?,
+            wavespeed_pictures: pictures(Service::WaveSpeed, &settings.wavespeed_base_url)?,
         })
     }
 }

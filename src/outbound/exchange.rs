@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
 
-use super::shorten;
+use super::{NotPublic, shorten};
 
 const WORDS_CHARS_MAX: usize = 2000;
 
@@ -99,7 +99,7 @@ pub async fn read_body(
 /// sometimes name an address that may hold a password, so only its causes speak.
 #[must_use]
 pub fn failure_of(error: &reqwest::Error) -> Failure {
-    let kind = if error.is_builder() {
+    let kind = if error.is_builder() || is_not_public(error) {
         FailureKind::NotSent
     } else if error.is_connect() {
         FailureKind::NoConnection
@@ -122,6 +122,13 @@ pub fn failure_of(error: &reqwest::Error) -> Failure {
         cause = error.source();
     }
     Failure { kind, words: shorten(&words, WORDS_CHARS_MAX) }
+}
+
+/// Whether a name was not connected to, for where it leads.
+fn is_not_public(error: &reqwest::Error) -> bool {
+    let first: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    std::iter::successors(first, |error| error.source())
+        .any(|cause| matches!(cause.downcast_ref(), Some(NotPublic::Private(_))))
 }
 
 /// The text of a header, where it is one.

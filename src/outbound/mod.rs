@@ -6,10 +6,12 @@
 
 mod exchange;
 mod public;
+mod reach;
 mod throttle;
 
 pub use exchange::{Failure, FailureKind, Reply, exchange, failure_of, header, read_body};
 pub use public::{NotPublic, is_public, public_client};
+pub use reach::Reach;
 pub use throttle::{Closed, Throttle, WAIT_MAX};
 
 use std::time::Duration;

@@ -37,7 +37,15 @@ pub fn public_client(
     connect_timeout: Duration,
     timeout: Duration,
 ) -> Result<reqwest::Client, String> {
-    check(address).map_err(|refused| refused.to_string())?;
+    check_public(address).map_err(|refused| refused.to_string())?;
+    any_public_client(connect_timeout, timeout)
+}
+
+/// The same client for any address that [`check_public`] let through.
+pub(super) fn any_public_client(
+    connect_timeout: Duration,
+    timeout: Duration,
+) -> Result<reqwest::Client, String> {
     install_crypto();
     reqwest::Client::builder()
         .connect_timeout(connect_timeout)
@@ -52,7 +60,7 @@ pub fn public_client(
 }
 
 /// Refuses a host that is a private address itself, however it is written.
-fn check(address: &Url) -> Result<(), NotPublic> {
+pub(super) fn check_public(address: &Url) -> Result<(), NotPublic> {
     let host = address.host_str().filter(|_| matches!(address.scheme(), "http" | "https"));
     let host = host.ok_or(NotPublic::NoAddress)?;
     match host.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -136,6 +144,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbound::FailureKind;
 
     #[test]
     fn private_addresses_are_known_in_every_dress() {
@@ -220,12 +229,12 @@ mod tests {
             "http://[::ffff:10.0.0.1]/",
             "https://169.254.169.254/latest/meta-data",
         ] {
-            let refused = check(&Url::parse(address).unwrap());
+            let refused = check_public(&Url::parse(address).unwrap());
             assert!(matches!(refused, Err(NotPublic::Private(_))), "{address}: {refused:?}");
         }
-        assert_eq!(check(&Url::parse("ftp://8.8.8.8/").unwrap()), Err(NotPublic::NoAddress));
+        assert_eq!(check_public(&Url::parse("ftp://8.8.8.8/").unwrap()), Err(NotPublic::NoAddress));
         for address in ["https://hooks.example.com/a", "http://8.8.8.8/"] {
-            assert_eq!(check(&Url::parse(address).unwrap()), Ok(()), "{address}");
+            assert_eq!(check_public(&Url::parse(address).unwrap()), Ok(()), "{address}");
         }
     }
 
@@ -244,7 +253,9 @@ mod tests {
         let second = Duration::from_secs(1);
         let client = public_client(&address, second, second).unwrap();
         let error = client.get(address).send().await.unwrap_err();
-        let words = failure_of(&error).words;
+        let failure = failure_of(&error);
+        assert_eq!(failure.kind, FailureKind::NotSent, "it is no use to try again");
+        let words = failure.words;
         assert!(words.contains("is not a public address"), "{words}");
     }
 }

@@ -117,11 +117,15 @@ fn file_text(path: &Path, bytes: Vec<u8>) -> Result<FileText, FilesError> {
     Ok(FileText { text, hash })
 }
 
-/// One path component that is not hidden.
+/// The longest name of a file that file systems take, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// One path component that is not hidden, on any file system: a colon names a stream or a drive on some.
 pub(super) fn is_plain_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     !name.starts_with('.')
-        && !name.contains(['/', '\\', '\0'])
+        && name.len() <= NAME_BYTES_MAX
+        && !name.contains(|c: char| matches!(c, '/' | '\\' | ':') || c.is_control())
         && matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
 }
 

@@ -258,7 +258,8 @@ fn odd_files_are_refused_by_name() {
     assert_eq!(code(&|stage| fs::write(stage.path(".mathesis.json"), "{").unwrap()), "unreadable");
     let large = vec![b'x'; 8 * 1024 * 1024 + 1];
     assert_eq!(code(&|stage| fs::write(stage.path("research.md"), &large).unwrap()), "too_large");
-    for name in ["", "..", "a/b", ".hidden", "/etc", "a\\b"] {
+    let long = "a".repeat(300);
+    for name in ["", "..", "a/b", ".hidden", "/etc", "a\\b", "a:b", "a\0", "a\n", &long] {
         assert_eq!(read_model(Path::new("/nowhere"), name).unwrap_err().code(), "bad_name");
     }
 }

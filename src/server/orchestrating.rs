@@ -140,6 +140,7 @@ fn service_settings(
             clickup_webhook_secret: secret.clone(),
             wavespeed_base_url: settings.wavespeed_base_url.clone(),
             wavespeed_key: key.clone(),
+            pictures_allow_private: settings.pictures_allow_private,
         }),
         _ => Err(StartError::PipelineSettings(missing)),
     }

@@ -87,10 +87,11 @@ async fn start_on(
         engine,
         runtime.assigner().clone(),
         logger.clone(),
-        http::HttpSettings { open },
+        http::HttpSettings { open, calls: settings.calls },
     );
     let routes = http::router_with(app, hook.into_iter().collect());
-    let http = tokio::spawn(http::serve(listener, routes, stop_http.clone()));
+    let http =
+        tokio::spawn(http::serve_within(settings.listen, listener, routes, stop_http.clone()));
     Ok(Parts {
         address,
         open,

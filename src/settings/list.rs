@@ -23,7 +23,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const ALL: [Setting; 25] = [
+pub const ALL: [Setting; 31] = [
     setting(
         "DATABASE_URL",
         "--database-url",
@@ -105,6 +105,12 @@ pub const ALL: [Setting; 25] = [
         "Where WaveSpeed is, without the path.",
     ),
     setting(
+        "MATHESIS_PICTURES_ALLOW_PRIVATE",
+        "",
+        "false",
+        "`true` lets `mathesis orchestrate` read pictures from private addresses that ClickUp and WaveSpeed name, and use the environment's proxies for them ([security.md](security.md)).",
+    ),
+    setting(
         "MATHESIS_LOG",
         "",
         "`info`",
@@ -127,6 +133,36 @@ pub const ALL: [Setting; 25] = [
         "",
         "16",
         "The most connections to the database, 4 to 200; about 16 are best.",
+    ),
+    setting(
+        "MATHESIS_PIPELINE_CALLS_PER_SECOND",
+        "",
+        "50000",
+        "How many events, assignments and look-ups a second one key may send, and one address; the rest is told `too_many_calls` ([security.md](security.md)).",
+    ),
+    setting(
+        "MATHESIS_CALLS_PER_SECOND",
+        "",
+        "200",
+        "The same for every other call that needs a key.",
+    ),
+    setting(
+        "MATHESIS_FAILED_KEYS_PER_MINUTE",
+        "",
+        "10",
+        "How many keys that do not fit, and sign-ins, a minute one address may send.",
+    ),
+    setting(
+        "MATHESIS_BEHIND_PROXY",
+        "",
+        "false",
+        "`true` where one proxy of your own stands in front: the caller's address is then the last of `X-Forwarded-For`.",
+    ),
+    setting(
+        "MATHESIS_HTTP_CONNECTIONS_MAX",
+        "",
+        "4096",
+        "The most connections at a time, 1 to 100000; further ones wait until one ends.",
     ),
     setting(
         "MATHESIS_URL",

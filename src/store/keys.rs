@@ -125,6 +125,8 @@ pub struct ActiveKey {
 /// A browser session that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
+    /// The row of the key that signed in.
+    pub key_id: i64,
     /// The name of the key that signed in.
     pub name: String,
     /// What that key may do.
@@ -410,7 +412,13 @@ pub async fn find_session(
         let role = row.role.parse().map_err(|cause: String| {
             StoreError::corrupt("api_keys", "role", format!("key {}", row.key_id), cause)
         })?;
-        Ok(Session { name: row.name, role, csrf_token: row.csrf_token, expires_at: row.expires_at })
+        Ok(Session {
+            key_id: row.key_id,
+            name: row.name,
+            role,
+            csrf_token: row.csrf_token,
+            expires_at: row.expires_at,
+        })
     })
     .transpose()
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::error::{EventError, shown};
 use super::event::{EventBody, TaskEvent, value_bytes_of_map};
+use crate::workflow::names;
 
 /// The longest task id, run id, type, category and judge's prompt version, in characters.
 pub const ID_CHARS_MAX: usize = 200;
@@ -235,19 +236,14 @@ fn no_nul(field: &str, value: &str) -> Result<(), EventError> {
 
 /// The rule of `workflow::ModelName`, under this module's codes.
 fn name(field: &str, value: &str) -> Result<(), EventError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let sound = value.len() <= NAME_CHARS_MAX
-        && value.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && value.chars().all(allowed)
-        && !value.contains("..");
-    if sound {
+    if names::is_name(value) {
         return Ok(());
     }
     Err(EventError::new(
         "invalid_name",
         field,
         format!(
-            "`{field}` is {:?}; a model's name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, and has no two dots in a row",
+            "`{field}` is {:?}; a model's name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, does not end with a dot, has no two dots in a row, and is no device of Windows (con, nul, com1)",
             shown(value)
         ),
     ))

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const NAME_LENGTH_MAX: usize = 64;
 
 /// What a name must be, in words.
-pub(super) const NAME_RULE: &str = "a name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, and has no two dots in a row";
+pub(super) const NAME_RULE: &str = "a name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, does not end with a dot, has no two dots in a row, and is no device of Windows (con, nul, com1)";
 
 /// A name that cannot be used as a workflow's or a model's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,8 @@ macro_rules! name_type {
             /// Checks a name and takes it.
             ///
             /// # Errors
-            /// [`InvalidName`] if it does not match `[A-Za-z0-9][A-Za-z0-9._-]{0,63}` or holds `..`.
+            /// [`InvalidName`] if it does not match `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, holds `..`, ends with a dot, or is
+            /// a device of Windows.
             pub fn new(name: impl Into<String>) -> Result<Self, InvalidName> {
                 let name = name.into();
                 match problem_with(&name) {
@@ -139,7 +140,32 @@ fn problem_with(name: &str) -> Option<&'static str> {
     if name.contains("..") {
         return Some("it holds two dots in a row");
     }
+    if name.ends_with('.') {
+        return Some("it ends with a dot, which some file systems drop");
+    }
+    if is_device(name) {
+        return Some("it is a device's name on Windows, whatever follows its dot");
+    }
     None
+}
+
+/// Whether a text is a name, without taking it.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    problem_with(text).is_none()
+}
+
+/// A folder of such a name cannot be made on Windows, and a workflow is to move between machines.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    let numbered = |kind: &str| {
+        stem.get(..3).is_some_and(|head| head.eq_ignore_ascii_case(kind))
+            && stem.len() == 4
+            && stem.ends_with(|last: char| last.is_ascii_digit())
+    };
+    ["con", "prn", "aux", "nul"].iter().any(|device| stem.eq_ignore_ascii_case(device))
+        || numbered("com")
+        || numbered("lpt")
 }
 
 #[cfg(test)]
@@ -171,6 +197,20 @@ mod tests {
         assert_eq!(refused("../etc"), "it does not begin with a letter or a digit");
         assert_eq!(refused("-rf"), "it does not begin with a letter or a digit");
         assert_eq!(refused("a..b"), "it holds two dots in a row");
+        assert_eq!(refused("a."), "it ends with a dot, which some file systems drop");
+        for device in ["con", "NUL", "Aux", "prn", "COM1", "lpt9", "nul.txt", "com1.v2"] {
+            let problem = "it is a device's name on Windows, whatever follows its dot";
+            assert_eq!(refused(device), problem, "{device}");
+        }
+        for name in ["console", "com", "com12", "comX", "lpt", "null", "a.con"] {
+            assert!(is_name(name), "{name}");
+        }
+        let hidden = "it holds a character that is not allowed";
+        for tricky in
+            ["nan\u{43e}", "a\u{202e}b", "a\u{300}", "a\u{200b}", "a\u{ff0e}\u{ff0e}", "a:b"]
+        {
+            assert_eq!(refused(tricky), hidden, "{tricky:?}");
+        }
         assert_eq!(refused("a/b"), "it holds a character that is not allowed");
         assert_eq!(refused("a\0"), "it holds a character that is not allowed");
         assert_eq!(refused("μάθησις"), "it does not begin with a letter or a digit");
@@ -181,7 +221,7 @@ mod tests {
     #[test]
     fn a_bad_name_in_json_is_refused_in_words() {
         let error = serde_json::from_str::<ModelName>("\"a/b\"").unwrap_err();
-        insta::assert_snapshot!(error, @r#""a/b" cannot be a model's name: it holds a character that is not allowed; a name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, and has no two dots in a row"#);
+        insta::assert_snapshot!(error, @r#""a/b" cannot be a model's name: it holds a character that is not allowed; a name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, does not end with a dot, has no two dots in a row, and is no device of Windows (con, nul, com1)"#);
     }
 
     proptest! {
@@ -189,7 +229,7 @@ mod tests {
         fn any_text_is_either_a_safe_name_or_an_error(text in "\\PC{0,80}|[a-z.]{0,70}|\\.*|(?s).{0,70}") {
             if let Ok(name) = ModelName::new(text.clone()) {
                 prop_assert_eq!(name.as_str(), text.as_str());
-                prop_assert!(text.len() <= NAME_LENGTH_MAX && !text.contains("..") && !text.contains(['/', '\\', '\0']));
+                prop_assert!(text.len() <= NAME_LENGTH_MAX && !text.contains("..") && !text.contains(['/', '\\', '\0']) && !text.ends_with('.'));
                 let json = serde_json::to_string(&name).unwrap();
                 prop_assert_eq!(serde_json::from_str::<ModelName>(&json).unwrap(), name);
             }

@@ -267,9 +267,9 @@ fn a_new_workflow_is_refused_where_it_could_not_load() {
     };
     let good = [("nano-banana", "activation.txt")];
     insta::assert_snapshot!(refused(&[], "posters"), @"CONFIG holds no model: no folder in it has an activation.txt or a research.md; name the folder that holds your models' folders");
-    insta::assert_snapshot!(refused(&[("nano banana", "research.md")], "posters"), @r#"CONFIG/nano banana cannot be a model's folder; rename it: "nano banana" cannot be a model's name: it holds a character that is not allowed; a name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, and has no two dots in a row"#);
+    insta::assert_snapshot!(refused(&[("nano banana", "research.md")], "posters"), @r#"CONFIG/nano banana cannot be a model's folder; rename it: "nano banana" cannot be a model's name: it holds a character that is not allowed; a name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, does not end with a dot, has no two dots in a row, and is no device of Windows (con, nul, com1)"#);
     insta::assert_snapshot!(refused(&[("all", "research.md")], "posters"), @r#"CONFIG/all cannot be a model's folder; rename it: in an insight, "all" stands for every model"#);
-    insta::assert_snapshot!(refused(&good, "a/b"), @r#""a/b" cannot be a workflow's name: it holds a character that is not allowed; a name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, and has no two dots in a row"#);
+    insta::assert_snapshot!(refused(&good, "a/b"), @r#""a/b" cannot be a workflow's name: it holds a character that is not allowed; a name is 1 to 64 of A-Z, a-z, 0-9, dot, dash and underscore, begins with a letter or a digit, does not end with a dot, has no two dots in a row, and is no device of Windows (con, nul, com1)"#);
     let error = new_from(Path::new("../config"), "posters", out.path()).unwrap_err();
     insta::assert_snapshot!(error, @r#"../config cannot be a config folder; it must be UTF-8, without "..": give a path below this folder, or an absolute one"#);
 }

@@ -182,7 +182,7 @@ async fn a_person_in_a_browser_sees_and_steers_everything() {
         stage.engine.clone(),
         stage.assigner.clone(),
         stage.logger.clone(),
-        HttpSettings { open: false },
+        HttpSettings::default(),
     );
     let stop = CancellationToken::new();
     tokio::spawn(http::serve(listener, http::router(app), stop.clone()));

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod doctor;
+mod names;
 mod notify;
 mod outputs;
 mod pull;

@@ -6,18 +6,22 @@ mod browser;
 mod calls;
 mod conflicts;
 mod description;
+mod limits;
 mod listener;
 mod matrix;
 mod metrics;
+mod names;
 mod orders;
 mod pages;
 mod reports;
 mod tasks;
 
+use std::num::NonZeroU32;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
-use mathesis::http::{App, HttpSettings, router};
+use mathesis::http::{App, CallLimits, HttpSettings, router};
 use mathesis::store::audit::Actor;
 use mathesis::store::keys::{self, Role};
 use serde_json::Value;
@@ -48,11 +52,32 @@ impl Site {
 
     /// The interface of a stage that has been set.
     fn on(stage: Stage, open: bool) -> Self {
+        Self::on_counting(stage, open, CallLimits::default())
+    }
+
+    /// A site that takes so many calls.
+    async fn counting(open: bool, calls: CallLimits) -> Self {
+        Self::on_counting(Stage::new().await, open, calls)
+    }
+
+    /// A site that takes any number of calls, right and wrong.
+    async fn unmeasured(open: bool) -> Self {
+        let any = NonZeroU32::MAX;
+        let calls = CallLimits {
+            pipeline_per_second: any,
+            others_per_second: any,
+            failures_per_minute: any,
+            behind_proxy: false,
+        };
+        Self::counting(open, calls).await
+    }
+
+    fn on_counting(stage: Stage, open: bool, calls: CallLimits) -> Self {
         let app = App::new(
             stage.engine.clone(),
             stage.assigner.clone(),
             stage.logger.clone(),
-            HttpSettings { open },
+            HttpSettings { open, calls },
         );
         Self { stage, router: router(app) }
     }

@@ -121,7 +121,7 @@ impl Works {
             self.stage.engine.clone(),
             self.stage.assigner.clone(),
             self.stage.logger.clone(),
-            HttpSettings { open },
+            HttpSettings { open, ..HttpSettings::default() },
         );
         let hook = webhook::route(Arc::clone(&self.pipeline), Secret::new(SECRET));
         router_with(app, vec![hook])
@@ -170,6 +170,7 @@ fn pipeline(
         clickup_webhook_secret: Secret::new(SECRET),
         wavespeed_base_url: wavespeed.base_url().to_owned(),
         wavespeed_key: Secret::new("ws-stand-in"),
+        pictures_allow_private: false,
     };
     let key = ApiKey::new("sk").expect("a key");
     let real = HttpClaude::new(ClaudeSettings::new(claude.base_url(), Some(key)));

@@ -93,7 +93,7 @@ impl Replay {
             stage.engine.clone(),
             stage.assigner.clone(),
             stage.logger.clone(),
-            HttpSettings { open: true },
+            HttpSettings { open: true, ..HttpSettings::default() },
         );
         let stop = CancellationToken::new();
         tokio::spawn(http::serve(listener, http::router(app), stop.clone()));

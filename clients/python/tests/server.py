@@ -84,6 +84,9 @@ class Server:
             "ANTHROPIC_API_KEY": "sk-test",
             "ANTHROPIC_BASE_URL": self.claude.url,
             "MATHESIS_CONNECTIONS_MAX": "8",
+            # The fuzz calls as fast as it can, with wrong keys too.
+            "MATHESIS_CALLS_PER_SECOND": "1000000",
+            "MATHESIS_FAILED_KEYS_PER_MINUTE": "1000000",
         }
 
     def start(self) -> None:

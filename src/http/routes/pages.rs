@@ -199,7 +199,7 @@ pub fn open() -> Vec<Route> {
             login::sign_in,
         )
         .takes_form::<login::SignIn>()
-        .refuses(&[400, 401, 403]),
+        .refuses(&[400, 401, 403, 429]),
         post("/logout", "sign_out", "Ends a session", leads("To the way in"), login::sign_out)
             .takes_form::<login::SignOut>()
             .refuses(&[403]),

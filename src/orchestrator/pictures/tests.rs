@@ -26,9 +26,15 @@ fn png(width: u32, height: u32) -> Bytes {
     packed(&DynamicImage::new_rgb8(width, height), ImageFormat::Png)
 }
 
+/// The client for pictures of a service.
+fn of_service(base_url: &str, allow_private: bool) -> PictureHttp {
+    let timeout = Duration::from_millis(500);
+    PictureHttp::new(Service::ClickUp, base_url, allow_private, timeout).unwrap()
+}
+
 async fn fetched(answers: Vec<Canned>, bytes_max: usize) -> Result<Picture, ServiceError> {
     let service = testing::Service::answering(answers).await;
-    let http = PictureHttp::new(Service::ClickUp, Duration::from_millis(500)).unwrap();
+    let http = of_service(&service.base_url, false);
     fetch(&http, &format!("{}/a.png?sig=SECRET", service.base_url), bytes_max).await
 }
 
@@ -106,8 +112,41 @@ async fn a_redirect_is_followed() {
 }
 
 #[tokio::test]
+async fn a_private_address_is_not_called_unless_that_is_allowed() {
+    let inside = testing::Service::answering([file(&png(8, 8))]).await;
+    let port = inside.base_url.rsplit(':').next().unwrap();
+    let public = of_service("https://api.clickup.com", false);
+    for (url, code) in [
+        (format!("{}/a.png", inside.base_url), "picture_private_address"),
+        (format!("http://2130706433:{port}/a.png"), "picture_private_address"),
+        (format!("http://[::ffff:127.0.0.1]:{port}/a.png"), "picture_private_address"),
+        ("http://169.254.169.254/latest/meta-data".to_owned(), "picture_private_address"),
+        // A name is looked at when it is connected to, so that it cannot be rebound in between.
+        (format!("http://localhost:{port}/a.png"), "picture_bad_address"),
+    ] {
+        let error = fetch(&public, &url, 1000).await.unwrap_err();
+        assert_eq!((error.code, error.next), (code, NEVER), "{url}: {error}");
+    }
+    assert_eq!(inside.calls(), 0, "nothing was sent");
+    let allowed = of_service("https://api.clickup.com", true);
+    for host in ["127.0.0.1", "localhost"] {
+        let url = format!("http://{host}:{port}/a.png");
+        assert_eq!(fetch(&allowed, &url, 1000).await.unwrap().width, 8, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_private_address_is_not_followed() {
+    let inside = testing::Service::answering([file(&png(8, 8))]).await;
+    let moved = json(302, "").with("location", format!("{}/a.png", inside.base_url));
+    let error = fetched(vec![moved], 1000).await.unwrap_err();
+    assert_eq!((error.code, error.next), ("picture_private_address", NEVER));
+    assert_eq!(inside.calls(), 0, "nothing was sent");
+}
+
+#[tokio::test]
 async fn a_picture_in_its_address_is_unpacked_within_the_same_bound() {
-    let http = PictureHttp::new(Service::WaveSpeed, Duration::from_secs(1)).unwrap();
+    let http = of_service("https://api.wavespeed.ai", false);
     let text = STANDARD.encode(png(8, 8));
     let url = format!("data:application/octet-stream;base64,{text}");
     assert_eq!(fetch(&http, &url, 1000).await.unwrap().media_type, "image/png");

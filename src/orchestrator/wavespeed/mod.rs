@@ -38,7 +38,8 @@ use super::service::{Next, ServiceError};
 use crate::claude::retry_after;
 use crate::clock::Clock;
 use crate::outbound::{
-    self, Failure, FailureKind, Reply, Throttle, WAIT_MAX, address_below, exchange, header, shorten,
+    self, Failure, FailureKind, Reach, Reply, Throttle, WAIT_MAX, address_below, exchange, header,
+    shorten,
 };
 use crate::settings::Secret;
 use errors::Step;
@@ -60,6 +61,8 @@ pub struct WaveSpeedSettings {
     pub concurrent_max: NonZeroU32,
     /// For one call, from the connection to the answer's last byte.
     pub timeout: Duration,
+    /// Whether a picture may be put at a private address that WaveSpeed names.
+    pub allow_private: bool,
 }
 
 impl WaveSpeedSettings {
@@ -73,6 +76,7 @@ impl WaveSpeedSettings {
             submits_per_minute: NonZeroU32::MIN.saturating_add(9),
             concurrent_max: NonZeroU32::MIN.saturating_add(2),
             timeout: Duration::from_secs(30),
+            allow_private: false,
         }
     }
 }
@@ -106,6 +110,7 @@ type Submits = RateLimiter<NotKeyed, InMemoryState, ByClock, NoOpMiddleware<Dura
 
 struct Inner {
     http: reqwest::Client,
+    reach: Reach,
     base: Url,
     key: Secret,
     poll_interval: Duration,
@@ -137,11 +142,16 @@ impl WaveSpeed {
             return Err(bad("WAVESPEED_API_KEY is empty or holds a sign that no key has."));
         }
         let connect_timeout = settings.timeout.min(Duration::from_secs(5));
-        let http = outbound::client(&base, connect_timeout, settings.timeout.saturating_mul(4))
-            .map_err(|words| bad(&format!("The HTTPS client could not be set up: {words}.")))?;
+        let no_client =
+            |words: String| bad(&format!("The HTTPS client could not be set up: {words}."));
+        let timeout = settings.timeout.saturating_mul(4);
+        let http = outbound::client(&base, connect_timeout, timeout).map_err(no_client)?;
+        let reach = Reach::new(base.clone(), settings.allow_private, connect_timeout, timeout)
+            .map_err(no_client)?;
         let by_clock = ByClock(Arc::clone(&clock));
         let inner = Inner {
             http,
+            reach,
             base,
             key: settings.key,
             poll_interval: settings.poll_interval.max(Duration::from_millis(1)),

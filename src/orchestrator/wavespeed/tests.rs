@@ -289,9 +289,13 @@ async fn an_upload_is_made_again_with_a_new_place() {
     ]);
     upload().await.unwrap();
     assert_eq!(service.calls(), 5);
-    let elsewhere = place.replace(&service.base_url, "file:///etc");
-    service.then([json(200, elsewhere)]);
-    assert_eq!(upload().await.unwrap_err().code, "wavespeed_bad_upload");
+    for elsewhere in
+        ["file:///etc", "https://10.0.0.1", "http://127.0.0.1:9", "https://169.254.169.254"]
+    {
+        service.then([json(200, place.replace(&service.base_url, elsewhere))]);
+        let error = upload().await.unwrap_err();
+        assert_eq!(error.code, "wavespeed_bad_upload", "{elsewhere}: {error}");
+    }
 }
 
 #[tokio::test]

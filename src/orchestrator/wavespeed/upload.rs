@@ -65,7 +65,12 @@ impl WaveSpeed {
         if !matches!(target.method.to_ascii_uppercase().as_str(), "PUT" | "") {
             return Err(errors::bad_upload("it wants another method than PUT"));
         }
-        let mut request = self.inner.http.put(address);
+        let client = self
+            .inner
+            .reach
+            .client_for(&address)
+            .map_err(|refused| errors::bad_upload(&refused.to_string()))?;
+        let mut request = client.put(address);
         for (name, value) in &target.headers {
             request = request.header(name, value);
         }

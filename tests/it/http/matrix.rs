@@ -16,6 +16,8 @@ use super::browser::{look, signed_in};
 use super::{Answer, BY, Site, request};
 use crate::support::stage::noon;
 
+/// The media type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
 /// Calls that need no key.
 const OPEN: [&str; 10] = [
     "GET / ",
@@ -54,14 +56,14 @@ const WRITING: [&str; 6] = [
 ];
 
 /// A call of the table.
-struct Call {
+pub(super) struct Call {
     method: String,
-    path: String,
+    pub(super) path: String,
 }
 
 impl Call {
     /// Every call that the server describes.
-    async fn all(site: &Site) -> Vec<Self> {
+    pub(super) async fn all(site: &Site) -> Vec<Self> {
         let document = site.get("/openapi.json").await.ok();
         let paths = document["paths"].as_object().expect("paths").iter();
         let methods = |item: &Value| item.as_object().expect("methods").keys().cloned().collect();
@@ -79,7 +81,7 @@ impl Call {
         calls
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{} {} ", self.method, self.path)
     }
 
@@ -110,8 +112,15 @@ impl Call {
         self.method == "GET" || self.is_button()
     }
 
+    /// Its path with names that a fresh stage has.
     fn filled(&self) -> String {
+        self.filled_with("{none}", "")
+    }
+
+    /// The same with this in the place of one capture.
+    pub(super) fn filled_with(&self, capture: &str, name: &str) -> String {
         let part = |part: &str| match part {
+            part if part == capture => name.to_owned(),
             "{workflow}" => "image-editing".to_owned(),
             "{model}" => "nano-banana".to_owned(),
             "{task}" => "86d1".to_owned(),
@@ -121,7 +130,7 @@ impl Call {
         self.path.split('/').map(part).collect::<Vec<_>>().join("/")
     }
 
-    fn body(&self) -> Value {
+    pub(super) fn body(&self) -> Value {
         let last = self.path.rsplit('/').next().unwrap_or_default();
         match (self.method.as_str(), last) {
             (_, "events") => {
@@ -134,6 +143,12 @@ impl Call {
         }
     }
 
+    /// The call to another path.
+    pub(super) fn to(&self, path: &str) -> axum::http::request::Builder {
+        let kind = if self.is_button() { FORM } else { "application/json" };
+        request(&self.method, path).header(header::CONTENT_TYPE, kind)
+    }
+
     /// The call with a header; a button's form carries this token.
     fn with(&self, name: header::HeaderName, value: &str, csrf: Option<&str>) -> Request<Body> {
         let built = request(&self.method, &self.filled());
@@ -141,7 +156,7 @@ impl Call {
         let (kind, body) = match self.body() {
             _ if self.is_button() => {
                 let token = csrf.map(|token| format!("csrf={token}&")).unwrap_or_default();
-                ("application/x-www-form-urlencoded", format!("{token}enabled=false&to=1"))
+                (FORM, format!("{token}enabled=false&to=1"))
             }
             Value::Null => ("application/json", String::new()),
             body => ("application/json", body.to_string()),
@@ -157,7 +172,7 @@ impl Call {
 }
 
 /// A hash of every row of every table, and of every config file.
-async fn fingerprint(site: &Site) -> String {
+pub(super) async fn fingerprint(site: &Site) -> String {
     let pool = site.stage.pool();
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT quote_ident(table_name) FROM information_schema.tables
@@ -190,7 +205,7 @@ fn assert_refused(answer: &Answer, status: u16, code: &str, what: &str) {
 
 #[tokio::test]
 async fn every_route_lets_in_its_roles_and_nobody_else() {
-    let site = Site::closed().await;
+    let site = Site::unmeasured(false).await;
     let mut roles = Vec::new();
     for role in Role::ALL {
         roles.push((role, bearer(&site.key(role.as_str(), role).await)));
@@ -250,7 +265,7 @@ async fn token_of(site: &Site, session: &str) -> String {
 
 #[tokio::test]
 async fn a_browsers_session_looks_and_acts_only_by_its_own_forms() {
-    let site = Site::closed().await;
+    let site = Site::unmeasured(false).await;
     // All keys before the first call: unknown keys are looked for ten times a second at most.
     let reader = site.key("reader", Role::Read).await;
     let operator = site.key("operator", Role::Operate).await;

@@ -210,6 +210,7 @@ fn remade(
         clickup_webhook_secret: Secret::new(SECRET),
         wavespeed_base_url: works.wavespeed.base_url().to_owned(),
         wavespeed_key: Secret::new("ws-stand-in"),
+        pictures_allow_private: false,
     };
     let key = ApiKey::new("sk").expect("a key");
     let mut claude = ClaudeSettings::new(works.claude.base_url(), Some(key));
