@@ -21,12 +21,32 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        wrong_by(Utc::now())
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
         Box::pin(tokio::time::sleep(duration))
     }
+}
+
+/// The time of a machine whose clock is wrong by as many seconds as the file says that
+/// `MATHESIS_CLOCK_OFFSET_FILE` names: for the crash campaign, in which clocks jump while the program runs.
+#[cfg(feature = "testing")]
+fn wrong_by(now: DateTime<Utc>) -> DateTime<Utc> {
+    static FILE: std::sync::OnceLock<Option<std::ffi::OsString>> = std::sync::OnceLock::new();
+    let file = FILE.get_or_init(|| std::env::var_os("MATHESIS_CLOCK_OFFSET_FILE"));
+    let seconds = file
+        .as_ref()
+        .and_then(|file| std::fs::read_to_string(file).ok())
+        .and_then(|text| text.trim().parse().ok())
+        .and_then(chrono::Duration::try_seconds);
+    seconds.and_then(|by| now.checked_add_signed(by)).unwrap_or(now)
+}
+
+/// A build that is shipped has the machine's own time.
+#[cfg(not(feature = "testing"))]
+const fn wrong_by(now: DateTime<Utc>) -> DateTime<Utc> {
+    now
 }
 
 #[cfg(feature = "testing")]

@@ -56,7 +56,8 @@ impl Rescuer {
                 self.session = None;
             }
             let now = self.engine.now();
-            if (now - renewed).to_std().is_ok_and(|age| age >= third) {
+            // Leases run by the database's clock. Where this one was set back, its own word means nothing.
+            if !(now - renewed).to_std().is_ok_and(|age| age < third) {
                 match self.renew().await {
                     Ok(()) => renewed = now,
                     Err(error) => {

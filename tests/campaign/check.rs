@@ -12,6 +12,7 @@ use sqlx::AssertSqlSafe;
 use super::documents::{NANO, WAN};
 use super::drive::{Acknowledged, Client};
 use super::plant::{Plant, words};
+use super::record::made_at;
 
 /// Queries that count what must not be once a cycle has ended, each with what it would mean.
 const NEVER: [(&str, &str); 13] = [
@@ -160,6 +161,28 @@ async fn files(plant: &Plant) -> Result<Vec<String>, String> {
     Ok(wrong)
 }
 
+/// Every file is, byte for byte, some version of its model.
+pub async fn files_are_whole(plant: &Plant) -> Result<(), String> {
+    for model in [WAN, NANO] {
+        let versions: Vec<(String, String)> = sqlx::query_as(
+            "SELECT activation_text, research_text FROM prompt_versions WHERE model_name = $1",
+        )
+        .bind(model)
+        .fetch_all(&plant.pool)
+        .await
+        .map_err(words)?;
+        let (activation, research) = documents(&plant.config_root(), model);
+        let known = versions.iter().any(|version| Some(&version.0) == activation.as_ref())
+            && versions.iter().any(|version| Some(&version.1) == research.as_ref());
+        if !known {
+            return Err(format!(
+                "a file of {model} is no version of it: {activation:?}, {research:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Restores every backup, the newest first, on the disk of a server that has ended: the last one gives the files of
 /// before any cycle, byte for byte.
 pub async fn backups_restore(plant: &Plant) -> Result<Vec<String>, String> {
@@ -173,7 +196,7 @@ pub async fn backups_restore(plant: &Plant) -> Result<Vec<String>, String> {
                 path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("backup_"))
             })
             .collect();
-        backups.sort();
+        backups.sort_by_cached_key(|backup| (made_at(backup), backup.clone()));
         for backup in backups.iter().rev() {
             if let Err(error) = restore_backup(&root, model, backup) {
                 wrong.push(format!("a backup of {model} cannot be restored: {error}"));

@@ -49,6 +49,11 @@ impl<'p> Client<'p> {
         Self { plant, calls: AtomicUsize::new(0), tasks: AtomicUsize::new(1) }
     }
 
+    /// How often anything was called, tries in vain included.
+    pub fn called(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     /// Walks cycle 1 to its end.
     pub async fn walk(&self) -> Result<Acknowledged, String> {
         let mut done = Acknowledged::default();

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::cluster::Cluster;
+use super::disk::Disk;
 use super::drive::Client;
 use super::plant::{Plant, words};
 use super::points::{Point, Reached, Side, Verdict};
@@ -36,6 +37,12 @@ pub enum Fault {
     Pause,
     /// An operator cancels the cycle.
     Cancel,
+    /// The disk of the config folder is full from here until a change of the files has failed by it.
+    DiskFull,
+    /// The same, where nobody may write to the disk.
+    ReadOnly,
+    /// Everybody's clock jumps by an hour or by a day, and on to another hour while the cycle goes on.
+    Clock,
 }
 
 /// What a fault leaves to be held against the end.
@@ -56,13 +63,20 @@ impl Fault {
             Self::Kill | Self::Freeze => true,
             Self::Break => point.side != Side::Before,
             Self::Postgres => point.side != Side::During,
-            Self::Pause | Self::Cancel => point.side == Side::Before,
+            Self::Pause | Self::Cancel | Self::DiskFull | Self::ReadOnly | Self::Clock => {
+                point.side == Side::Before
+            }
         }
     }
 
     /// Replicas that it needs at least.
     pub fn replicas(self, asked: usize) -> usize {
         if self == Self::Freeze { asked.max(2) } else { asked }
+    }
+
+    /// True where the config folder must be a disk that can be spoilt.
+    pub fn needs_own_disk(self) -> bool {
+        matches!(self, Self::DiskFull | Self::ReadOnly)
     }
 
     /// Happens to whoever stands at the point.
@@ -96,6 +110,9 @@ impl Fault {
                 operate(client, "cancel", reached).await?;
                 Disturbed::default()
             }
+            Self::DiskFull => spoilt(plant, reached, (Disk::fill, Disk::empty)).await?,
+            Self::ReadOnly => spoilt(plant, reached, (Disk::lock, Disk::unlock)).await?,
+            Self::Clock => jumps(plant, reached).await?,
         };
         disturbed.recovery = began.elapsed();
         Ok(disturbed)
@@ -134,6 +151,60 @@ async fn freeze(plant: &Plant, reached: Reached) -> Result<Disturbed, String> {
     }
     plant.signal(reached.replica, Signal::CONT);
     reached.let_it(Verdict::GoOn);
+    Ok(Disturbed::default())
+}
+
+/// What is done to a disk.
+type Deed = fn(&Disk);
+
+/// The disk is spoilt until a change of the files was tried in vain and said what helps, or until none will come any
+/// more. Meanwhile every file is wholly one version or wholly another.
+async fn spoilt(
+    plant: &Plant,
+    reached: Reached,
+    (spoil, mend): (Deed, Deed),
+) -> Result<Disturbed, String> {
+    let disk = plant.disk.as_ref().ok_or("the config folder has no disk of its own")?;
+    spoil(disk);
+    reached.let_it(Verdict::GoOn);
+    let in_vain =
+        "SELECT count(*) FROM effects WHERE kind IN ('apply', 'revert') AND last_error IS NOT NULL";
+    let ended = "SELECT count(*) FROM cycles WHERE ended_at IS NOT NULL";
+    let failed = plant
+        .until("a change of the files fails", async || {
+            let seen = async |query| plant.count(query).await.is_ok_and(|count| count > 0);
+            seen(in_vain).await || seen(ended).await
+        })
+        .await;
+    let whole = super::check::files_are_whole(plant).await;
+    let said: Vec<String> = sqlx::query_scalar(
+        "SELECT last_error FROM effects WHERE kind IN ('apply', 'revert') AND last_error IS NOT NULL",
+    )
+    .fetch_all(&plant.pool)
+    .await
+    .map_err(words)?;
+    mend(disk);
+    failed?;
+    whole?;
+    if let Some(mute) = said
+        .iter()
+        .find(|said| !said.contains("Nothing was changed.") && !said.contains("already holds"))
+    {
+        return Err(format!("the failure says nothing of the data: {mute}"));
+    }
+    Ok(Disturbed::default())
+}
+
+/// Forth or back, by an hour or by a day, by the point's place; later by another hour, to where it stays. Forth by a day
+/// would rightly end slots that wait for their scores, so that is only gone back from.
+async fn jumps(plant: &Plant, reached: Reached) -> Result<Disturbed, String> {
+    const HOUR: i64 = 3_600;
+    const DAY: i64 = 24 * HOUR;
+    let first = [HOUR, -HOUR, -DAY, 2 * HOUR][reached.ordinal % 4];
+    plant.set_clock_wrong_by(first)?;
+    reached.let_it(Verdict::GoOn);
+    tokio::time::sleep(PAUSED_FOR).await;
+    plant.set_clock_wrong_by(first - HOUR)?;
     Ok(Disturbed::default())
 }
 

@@ -7,14 +7,18 @@ mod calls;
 mod check;
 mod drive;
 mod faults;
+mod load;
 mod plant;
 mod points;
 mod proxy;
 mod run;
 mod sweep;
 
+#[allow(dead_code, reason = "shared with the integration tests")]
 #[path = "../it/support/cluster.rs"]
 mod cluster;
+#[path = "../it/support/disk.rs"]
+mod disk;
 #[path = "../it/support/documents.rs"]
 mod documents;
 #[allow(dead_code, reason = "shared with the integration tests")]
@@ -54,6 +58,9 @@ struct Arguments {
     /// What goes wrong at the points.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "kill")]
     faults: Vec<Fault>,
+    /// Instead: sends so many events while processes, PostgreSQL and connections are killed at random.
+    #[arg(long)]
+    events: Option<u64>,
     /// Replicas on the one database.
     #[arg(long, default_value_t = 1)]
     replicas: usize,
@@ -89,6 +96,9 @@ async fn main() -> ExitCode {
 async fn campaign(arguments: Arguments) -> Result<bool, String> {
     let mathesis = program(arguments.mathesis.clone())?;
     println!("seed {}, program {}", arguments.seed, mathesis.display());
+    if let Some(events) = arguments.events {
+        return load::under_kills(events, &arguments, &mathesis).await;
+    }
     let mut well = true;
     for fault in &arguments.faults {
         well &= sweep::every_point(*fault, &arguments, &mathesis).await?;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use super::calls::{Claude, Relay};
 use super::cluster::Cluster;
+use super::disk::Disk;
 use super::documents::write_site;
 use super::points::Gate;
 use super::proxy::Proxy;
@@ -54,6 +55,8 @@ pub struct Setup {
     pub patience: Duration,
     /// Which of the engine's rules the binary breaks on purpose, for the test of the test.
     pub broken: Option<String>,
+    /// Whether the config folder lies on a disk of its own, which can be full or read-only.
+    pub own_disk: bool,
 }
 
 /// The binary on its database. Dropping it kills every replica.
@@ -63,6 +66,8 @@ pub struct Plant {
     pub gate: Arc<Gate>,
     pub claude: Claude,
     pub http: reqwest::Client,
+    // Unmounted before the folder goes.
+    pub disk: Option<Disk>,
     folder: TempDir,
     database: String,
     replicas: Vec<Replica>,
@@ -84,6 +89,10 @@ impl Plant {
         let socket =
             options.get_socket().ok_or("the cluster listens on no socket")?.join(".s.PGSQL.5432");
         let folder = TempDir::new().map_err(words)?;
+        let disk = match setup.own_disk {
+            true => Some(Disk::mounted(&folder.path().join("config/deep_research"))?),
+            false => None,
+        };
         write_site(&folder, setup.scenario.guard());
         quicken(folder.path(), setup.lease_seconds).map_err(words)?;
         let gate = Arc::new(Gate::default());
@@ -106,7 +115,7 @@ impl Plant {
             .map_err(words)?;
         let http =
             reqwest::Client::builder().timeout(Duration::from_secs(4)).build().map_err(words)?;
-        Ok(Self { setup, pool, gate, claude, http, folder, database, replicas })
+        Ok(Self { setup, pool, gate, claude, http, disk, folder, database, replicas })
     }
 
     /// Starts a replica that does not run; it may take a moment until it answers.
@@ -141,6 +150,7 @@ impl Plant {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        command.env("MATHESIS_CLOCK_OFFSET_FILE", self.clock_offset_file());
         if let Some(broken) = &self.setup.broken {
             command.env("MATHESIS_BROKEN_ON_PURPOSE", broken);
         }
@@ -158,6 +168,11 @@ impl Plant {
             let _gone = child.kill();
             let _reaped = child.wait();
         }
+    }
+
+    /// Breaks every connection of every replica to PostgreSQL.
+    pub fn break_connections(&self) {
+        self.replicas.iter().for_each(|replica| replica.proxy.break_all());
     }
 
     pub fn kill_all(&self) {
@@ -228,6 +243,17 @@ impl Plant {
 
     pub fn config_root(&self) -> PathBuf {
         self.folder.path().join("config/deep_research")
+    }
+
+    fn clock_offset_file(&self) -> PathBuf {
+        self.folder.path().join("clock-offset")
+    }
+
+    /// Every replica's clock goes wrong by so many seconds, at once.
+    pub fn set_clock_wrong_by(&self, seconds: i64) -> Result<(), String> {
+        let (file, new) = (self.clock_offset_file(), self.folder.path().join("clock-offset.new"));
+        std::fs::write(&new, seconds.to_string()).map_err(words)?;
+        std::fs::rename(new, file).map_err(words)
     }
 
     pub fn log(&self) -> String {

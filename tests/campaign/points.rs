@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -58,6 +59,8 @@ pub struct Stop {
 pub struct Reached {
     /// Which replica.
     pub replica: usize,
+    /// The how manieth of all that have stood at a point in this program: what a fault varies by.
+    pub ordinal: usize,
     verdict: oneshot::Sender<Verdict>,
 }
 
@@ -81,8 +84,10 @@ impl Reached {
 impl Stop {
     /// Tells the supervisor that the point is reached, and waits for its word.
     pub async fn wait(self, replica: usize) -> Verdict {
+        static ORDINAL: AtomicUsize = AtomicUsize::new(0);
         let (verdict, told) = oneshot::channel();
-        if self.reached.send(Reached { replica, verdict }).is_err() {
+        let ordinal = ORDINAL.fetch_add(1, Ordering::Relaxed);
+        if self.reached.send(Reached { replica, ordinal, verdict }).is_err() {
             return Verdict::GoOn;
         }
         told.await.unwrap_or(Verdict::GoOn)

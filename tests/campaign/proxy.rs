@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::unix::{OwnedReadHalf as ServerReads, OwnedWriteHalf as ServerWrites};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::points::{Gate, Side, Statement, Stop, Verdict};
@@ -22,6 +23,7 @@ use super::points::{Gate, Side, Statement, Stop, Verdict};
 pub struct Proxy {
     port: u16,
     accepting: JoinHandle<()>,
+    breaks: Arc<Notify>,
 }
 
 impl Drop for Proxy {
@@ -35,16 +37,27 @@ impl Proxy {
     pub async fn start(socket: PathBuf, gate: Arc<Gate>, replica: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
+        let breaks = Arc::new(Notify::new());
+        let broken = Arc::clone(&breaks);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (gate, socket) = (Arc::clone(&gate), socket.clone());
+                let broken = Arc::clone(&broken);
                 tokio::spawn(async move {
                     // A connection that breaks is what this is for; there is nobody to tell.
-                    let _broken = serve(client, socket, gate, replica).await;
+                    tokio::select! {
+                        _ended = serve(client, socket, gate, replica) => {}
+                        () = broken.notified() => {}
+                    }
                 });
             }
         });
-        Ok(Self { port, accepting })
+        Ok(Self { port, accepting, breaks })
+    }
+
+    /// Breaks every connection, whatever is under way on it.
+    pub fn break_all(&self) {
+        self.breaks.notify_waiters();
     }
 
     /// The address for sqlx.

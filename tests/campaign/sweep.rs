@@ -13,6 +13,7 @@ use mathesis::postgres::Purpose;
 
 use super::Arguments;
 use super::cluster::Cluster;
+use super::disk::Disk;
 use super::faults::{Fault, SHORT_LEASE_SECONDS};
 use super::plant::{Scenario, Setup, words};
 use super::points::{Point, worth_a_run};
@@ -24,6 +25,12 @@ pub async fn every_point(
     arguments: &Arguments,
     mathesis: &Path,
 ) -> Result<bool, String> {
+    if fault.needs_own_disk()
+        && let Err(why) = Disk::is_permitted()
+    {
+        println!("{fault:?}: SKIPPED, no disk can be mounted here, so none was spoilt: {why}");
+        return Ok(true);
+    }
     // A crash of PostgreSQL must find on the disk what was committed.
     let purpose =
         if fault == Fault::Postgres { Purpose::ThrowawayDurable } else { Purpose::Throwaway };
@@ -102,6 +109,7 @@ fn setup(fault: Fault, arguments: &Arguments, mathesis: &Path, scenario: Scenari
         lease_seconds: if fault == Fault::Freeze { SHORT_LEASE_SECONDS } else { 60 },
         patience: Duration::from_secs(arguments.patience_seconds),
         broken: arguments.broken.clone(),
+        own_disk: fault.needs_own_disk(),
     }
 }
 

@@ -44,6 +44,28 @@ fn with_two_replicas_and_one_of_them_killed_the_end_is_the_same() {
     assert!(well, "a run ended otherwise; the seed is in the first line");
 }
 
+#[test]
+fn where_the_disk_of_the_files_is_full_or_read_only_the_change_waits_and_the_end_is_the_same() {
+    // From the first call of Claude on, so that the disk is spoilt when the files are to be changed.
+    let faults = ["--faults", "disk-full,read-only", "--only", "call of Claude /v1/messages"];
+    let (well, said) = campaign(&[&["--bounded"], faults.as_slice()].concat());
+    assert!(well, "a run ended otherwise; the seed is in the first line");
+    assert!(said.contains("DiskFull: points 2") || said.contains("SKIPPED"), "it was reached");
+}
+
+#[test]
+fn with_clocks_that_jump_the_end_is_the_same() {
+    let (well, _) = campaign(&["--bounded", "--points", "3", "--faults", "clock"]);
+    assert!(well, "a run ended otherwise; the seed is in the first line");
+}
+
+#[test]
+fn every_acknowledged_event_is_there_once_whatever_is_killed_while_they_are_sent() {
+    let (well, said) = campaign(&["--events", "20000"]);
+    assert!(well, "an event is lost or there twice");
+    assert!(said.contains("lost 0, double 0"), "the figures say so");
+}
+
 /// The campaign over an engine that breaks one of its rules, up to the first run that ends otherwise.
 fn finds_out(broken: &str, arguments: &[&str]) -> String {
     let bounds = ["--broken", broken, "--stop-at-first", "--patience-seconds", "15"];

@@ -1,6 +1,7 @@
 //! The rulings "Changes under way": rollback, cancel, refusal, models that come and go, and the files.
 
 mod conflicts;
+mod disks;
 mod files;
 mod rollbacks;
 

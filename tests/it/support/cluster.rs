@@ -52,6 +52,13 @@ impl Cluster {
         self.url_of(&name)
     }
 
+    /// Removes a database of this server, with whatever sessions are left in it.
+    pub async fn discard(&self, url: &str) {
+        let path = url.split('?').next().unwrap_or_default();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        run(&self.url_of("mathesis"), format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    }
+
     /// Kills the server and all its sessions, as a crash of the machine would, and starts it again on what is on the
     /// disk, at the same address.
     pub async fn crash_and_restart(&self) -> Result<(), String> {

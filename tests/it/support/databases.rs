@@ -32,3 +32,8 @@ pub async fn empty_database_url() -> String {
 pub async fn database() -> PgPool {
     PgPool::connect(&database_url().await).await.expect("the database answers")
 }
+
+/// Removes a database that nobody needs any more; for tests that make very many.
+pub async fn discard(url: &str) {
+    cluster().discard(url).await;
+}

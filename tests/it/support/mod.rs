@@ -3,6 +3,8 @@
 #[allow(dead_code, reason = "shared with the crash campaign")]
 mod cluster;
 mod databases;
+#[allow(dead_code, reason = "shared with the crash campaign")]
+pub mod disk;
 mod documents;
 mod events;
 mod probe;
@@ -13,7 +15,7 @@ pub mod site;
 pub mod stage;
 mod statements;
 
-pub use databases::{database, database_url, empty_database_url};
+pub use databases::{database, database_url, discard, empty_database_url};
 pub use events::{
     TaskRun, analysis_answer, edit_answer, edit_because, nano_edit_answer, no_edit_answer,
 };

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use sqlx::PgPool;
@@ -116,13 +117,22 @@ fn settled(value: Value) -> Value {
     }
 }
 
+/// When a backup was made, by the disk; none for anything else.
+pub fn made_at(path: &Path) -> Option<SystemTime> {
+    let is_backup =
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("backup_"));
+    let made = std::fs::metadata(path.join("manifest.json")).and_then(|it| it.modified());
+    made.ok().filter(|_| is_backup)
+}
+
 /// Backups are named by their moment, so they go by their order here.
 fn read_all(folder: &Path, under: &str, files: &mut BTreeMap<String, String>) {
     let mut paths: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder reads")
         .map(|entry| entry.expect("an entry").path())
         .collect();
-    paths.sort();
+    // A backup is named by its moment; where a clock was set back, the disk still knows which was first.
+    paths.sort_by_cached_key(|path| (made_at(path), path.clone()));
     let mut backups = 0;
     for path in paths {
         let mut name = path.file_name().expect("a name").to_string_lossy().into_owned();
