@@ -11,6 +11,8 @@ mod cluster;
 mod cycles;
 #[path = "server/floor.rs"]
 mod floor;
+#[path = "data/generator.rs"]
+mod generator;
 #[path = "server/load.rs"]
 mod load;
 #[path = "server/machine.rs"]
@@ -51,10 +53,12 @@ fn main() -> Outcome<()> {
     let rows = options.rows();
     let runtime = tokio::runtime::Runtime::new()?;
     let cluster = Cluster::start(&runtime)?;
-    let mut report = Report::new(machine::Machine::read(&cluster, &runtime)?);
+    let mut report = Report::new(machine::Machine::read(&cluster, &runtime)?, &options.out)?;
     let bench = Bench { options, cluster };
-    for row in rows {
-        eprintln!("{row} …");
+    let (number, started) = (rows.len(), std::time::Instant::now());
+    for (place, row) in rows.into_iter().enumerate() {
+        let minutes = started.elapsed().as_secs_f64() / 60.0;
+        eprintln!("{row} … ({} of {number}, after {minutes:.1} minutes)", place + 1);
         let began = std::time::Instant::now();
         let lines = match row {
             Row::Assignment => rows::assignment::run(&bench, &runtime),
@@ -66,10 +70,12 @@ fn main() -> Outcome<()> {
             Row::Trigger => rows::trigger::run(&bench, &runtime),
             Row::Start => rows::start::run(&bench, &runtime),
             Row::Client => rows::client::run(&bench),
+            Row::Dashboard => rows::dashboard::run(&bench, &runtime),
+            Row::Build => rows::build::run(&bench),
         };
         match lines {
-            Ok(lines) => report.add(lines),
-            Err(error) => report.failed(row, &*error),
+            Ok(lines) => report.add(lines)?,
+            Err(error) => report.failed(row, &*error)?,
         }
         eprintln!("{row}: {:.0} s", began.elapsed().as_secs_f64());
     }

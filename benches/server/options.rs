@@ -26,6 +26,10 @@ pub enum Row {
     Start,
     /// The Python client's log call.
     Client,
+    /// The dashboard's first page, beside few tasks and beside very many.
+    Dashboard,
+    /// Building from clean, and from one changed line to green unit tests. Not among `all`.
+    Build,
 }
 
 impl fmt::Display for Row {
@@ -39,7 +43,7 @@ impl fmt::Display for Row {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cargo bench --bench server --")]
 pub struct Options {
-    /// The rows to measure; `all` or none for every one
+    /// The rows to measure; `all` or none for every one but `build`, which takes many minutes
     #[arg(value_name = "ROW")]
     names: Vec<String>,
     /// Rounds of each row
@@ -63,9 +67,15 @@ pub struct Options {
     /// Tasks of the trigger row
     #[arg(long, default_value_t = 10_000_000)]
     pub tasks: u32,
+    /// Tasks of the dashboard row, in ascending order
+    #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
+    pub dashboard_tasks: Vec<u32>,
     /// One JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+    /// Where each figure is written as it comes, one JSON object a line
+    #[arg(long, default_value = "target/bench-server.jsonl")]
+    pub out: std::path::PathBuf,
     /// What cargo passes to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -76,7 +86,7 @@ impl Options {
     pub fn rows(&self) -> Vec<Row> {
         let all = Row::value_variants();
         if self.names.is_empty() || self.names.iter().any(|name| name == "all") {
-            return all.to_vec();
+            return all.iter().copied().filter(|row| *row != Row::Build).collect();
         }
         for name in &self.names {
             if Row::from_str(name, true).is_err() {

@@ -1,5 +1,9 @@
 //! What came out: a line a figure, with its floor, its ratio and what was to be reached.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::Outcome;
@@ -163,25 +167,38 @@ pub struct Report {
     machine: Machine,
     lines: Vec<Line>,
     failures: Vec<String>,
+    /// Where each of them is written as it comes, so that a run that is broken off was not for nothing.
+    #[serde(skip)]
+    out: File,
 }
 
 impl Report {
-    pub const fn new(machine: Machine) -> Self {
-        Self { machine, lines: Vec::new(), failures: Vec::new() }
+    /// A report on that machine, written to that file as it comes.
+    pub fn new(machine: Machine, out: &Path) -> Outcome<Self> {
+        if let Some(folder) = out.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut out = File::create(out)?;
+        writeln!(out, "{}", serde_json::to_string(&machine)?)?;
+        Ok(Self { machine, lines: Vec::new(), failures: Vec::new(), out })
     }
 
-    pub fn add(&mut self, lines: Vec<Line>) {
+    pub fn add(&mut self, lines: Vec<Line>) -> Outcome<()> {
         for line in &lines {
             let [_, what, ours, floor, ratio, verdict] = line.cells();
             eprintln!("  {what}: {ours} | {floor} | {ratio} | {verdict}");
+            writeln!(self.out, "{}", serde_json::to_string(line)?)?;
         }
         self.lines.extend(lines);
+        Ok(())
     }
 
-    pub fn failed(&mut self, row: Row, error: &dyn std::error::Error) {
+    pub fn failed(&mut self, row: Row, error: &dyn std::error::Error) -> Outcome<()> {
         let words = format!("{row} could not be measured: {error}");
         eprintln!("  {words}");
+        writeln!(self.out, "{}", serde_json::json!({ "row": row.to_string(), "failure": words }))?;
         self.failures.push(words);
+        Ok(())
     }
 
     /// Prints everything as one JSON object, or as a table in Markdown.

@@ -17,6 +17,15 @@ pub fn assignment(workflow: &str, task: &str, model: &str, out: &mut Vec<u8>) {
     );
 }
 
+/// Appends `GET` of a page.
+pub fn page(path: &str, out: &mut Vec<u8>) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(
+        out,
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\naccept: text/html\r\n\r\n"
+    );
+}
+
 /// Events of 1 KB: enhancements, four to a task, so that tasks and attempts are as in a pipeline.
 #[derive(Debug)]
 pub struct Events {

@@ -1,8 +1,15 @@
 //! What the rows put into tables beforehand, and read from them afterwards.
 
+use std::fmt::Write as _;
+
+use chrono::TimeDelta;
+use mathesis::clock::{Clock as _, SystemClock};
 use sqlx::PgPool;
 
 use super::Outcome;
+
+/// Bytes that a COPY sends at a time.
+const COPY_BYTES: usize = 1 << 20;
 
 /// Completed tasks for the next window of each workflow: `tasks` a workflow.
 pub async fn complete_tasks(
@@ -115,21 +122,39 @@ pub async fn ask_for_effects(
     Ok(())
 }
 
-/// Tasks of the past, which windows have taken; one in a million still waits.
+/// Tasks of the past, which windows have taken; one in a million still waits. By COPY, a chunk at a time, without
+/// the check that their workflow exists.
 pub async fn past_tasks(pool: &PgPool, workflow_id: i64, from: i64, to: i64) -> Outcome<()> {
-    sqlx::query(
-        "INSERT INTO tasks (workflow_id, clickup_task_id, created_at, last_event_at, started_at, original_prompt,
-                            ended_at, ended_by, winner_model, winner_score, total_iterations, analyzed_in_cycle)
-         SELECT $1, 'past-' || n, at, at, at, 'Λευκό φόντο', at, 'completed', 'nano-banana', 8, 1,
-                CASE WHEN n % 1000000 = 0 THEN NULL ELSE 1 + n / 50 END
-           FROM generate_series($2, $3) AS n,
-                LATERAL (SELECT now() - interval '2 years' + n * interval '5 seconds' AS at) AS clock",
-    )
-    .bind(workflow_id)
-    .bind(from)
-    .bind(to)
-    .execute(pool)
-    .await?;
+    let began = SystemClock.now() - TimeDelta::days(730);
+    let mut connection = pool.acquire().await?;
+    sqlx::query("SET session_replication_role = replica").execute(&mut *connection).await?;
+    let mut copy = connection
+        .copy_in_raw(
+            "COPY tasks (workflow_id, clickup_task_id, created_at, last_event_at, started_at, original_prompt,
+                         ended_at, ended_by, winner_model, winner_score, total_iterations, analyzed_in_cycle)
+             FROM STDIN",
+        )
+        .await?;
+    let mut rows = String::new();
+    for number in from..=to {
+        let at = began + TimeDelta::seconds(5 * number);
+        let at = at.format("%Y-%m-%dT%H:%M:%SZ");
+        write!(
+            rows,
+            "{workflow_id}\tpast-{number:09}\t{at}\t{at}\t{at}\tΛευκό φόντο\t{at}\tcompleted\tnano-banana\t8\t1\t"
+        )?;
+        if number % 1_000_000 == 0 {
+            rows.push_str("\\N\n");
+        } else {
+            writeln!(rows, "{}", 1 + number / 50)?;
+        }
+        if rows.len() > COPY_BYTES {
+            copy.send(std::mem::take(&mut rows).into_bytes()).await?;
+        }
+    }
+    copy.send(rows.into_bytes()).await?;
+    copy.finish().await?;
+    sqlx::query("SET session_replication_role = DEFAULT").execute(&mut *connection).await?;
     Ok(())
 }
 

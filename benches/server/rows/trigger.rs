@@ -14,7 +14,7 @@ const ROW: Row = Row::Trigger;
 /// The table before it grows.
 const FEW: i64 = 10_000;
 const CHECKS_A_ROUND: u32 = 200;
-const TASKS_A_STATEMENT: i64 = 500_000;
+const TASKS_A_STATEMENT: i64 = 250_000;
 
 pub fn run(bench: &Bench, runtime: &Runtime) -> Outcome<Vec<Line>> {
     runtime.block_on(measure(bench))
