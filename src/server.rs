@@ -222,7 +222,7 @@ async fn ring(touched: Touched, engine: Engine, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = touched.next() => engine.watch.notify_one(),
+            touched = touched.next() => engine.watch.ring_each(touched),
         }
     }
 }

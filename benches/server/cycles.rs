@@ -15,8 +15,8 @@ use mathesis::cycle::Event;
 use mathesis::experiment::deck;
 use mathesis::research::{Texts, content_hash};
 use mathesis::runtime::{
-    Advanced, Candidate, Claims, Engine, EngineSettings, FileChange, Registry, Submission, What,
-    Workflow, advance, rules_of,
+    Advanced, Bell, Candidate, Claims, Engine, EngineSettings, FileChange, Registry, Submission,
+    What, Workflow, advance, rules_of,
 };
 use mathesis::store::Store;
 use mathesis::store::effects::ClaimedEffect;
@@ -95,7 +95,7 @@ fn engine(store: Store, root: &Path) -> Engine {
         }),
         claims: Claims::default(),
         work: Arc::new(Notify::new()),
-        watch: Arc::new(Notify::new()),
+        watch: Bell::default(),
     }
 }
 

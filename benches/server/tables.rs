@@ -76,7 +76,7 @@ pub async fn exact_decks(pool: &PgPool, per_arm: i64) -> Outcome<(i64, i64)> {
 }
 
 /// Parked cycles, each of a workflow of its own: half are paused with an effect that waits, half wait in a
-/// test. They copy the workflow, definition and cycle that are there.
+/// test. They copy the workflow, definition and cycle that are there. No worker has looked at them yet.
 pub async fn park_cycles(pool: &PgPool, pattern: i64, number: i32) -> Outcome<()> {
     let statements = [
         "INSERT INTO workflows (name, definition_hash, created_at, updated_at)

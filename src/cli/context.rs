@@ -15,7 +15,7 @@ use crate::claude::{
     AttemptError, AttemptErrorKind, AttemptOutcome, ClaudeApi, MessageRequest, TimerPause,
 };
 use crate::clock::SystemClock;
-use crate::runtime::{Engine, EngineSettings, Operation, Operator, Registry, Workflow};
+use crate::runtime::{Bell, Engine, EngineSettings, Operation, Operator, Registry, Workflow};
 use crate::server::{self, Database};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -191,7 +191,7 @@ fn engine(store: Store, registry: Registry) -> Engine {
             shutdown_grace: Duration::ZERO,
         }),
         work: Arc::new(Notify::new()),
-        watch: Arc::new(Notify::new()),
+        watch: Bell::default(),
         claims: crate::runtime::Claims::default(),
     }
 }

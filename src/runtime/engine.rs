@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::bell::Bell;
 use super::claims::Claims;
 use super::registry::Registry;
 use crate::claude::{ClaudeApi, Pause};
@@ -53,8 +54,8 @@ pub struct Engine {
     pub claims: Claims,
     /// Rung when there may be effects to claim.
     pub work: Arc<Notify>,
-    /// Rung when there may be a trigger reached or a deck complete.
-    pub watch: Arc<Notify>,
+    /// Rung for a workflow that may have its trigger reached or a deck complete.
+    pub watch: Bell,
 }
 
 impl Engine {

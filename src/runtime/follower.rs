@@ -24,7 +24,7 @@ pub(super) async fn run(engine: Engine, mut follower: Follower, stop: Cancellati
                 told = false;
                 if turned {
                     engine.work.notify_one();
-                    engine.watch.notify_one();
+                    engine.watch.ring_any();
                 }
             }
             Err(error) if told => tracing::debug!(error = %error, "the database is still away"),

@@ -59,7 +59,7 @@ pub async fn check(engine: &Engine, workflow: &Workflow) -> Result<u64, Operatio
     Ok(taken)
 }
 
-fn settled(engine: &Engine) -> DateTime<Utc> {
+pub(super) fn settled(engine: &Engine) -> DateTime<Utc> {
     engine.now() - SETTLES_AFTER
 }
 

@@ -9,6 +9,7 @@ mod acts;
 mod advance;
 mod assigner;
 mod batches;
+mod bell;
 pub mod blame;
 mod claims;
 mod conflict_shown;
@@ -39,6 +40,7 @@ pub use advance::{
 };
 pub use assigner::{AssignError, Assignment, ModelStanding, VersionAssigner};
 pub use batches::settle_abandoned_batches;
+pub use bell::{Bell, News};
 pub use claims::{Claimed, Claims, KnownClaim};
 pub use conflict_shown::{ConflictShown, DocumentShown, conflict_shown};
 pub use engine::{DrawSeed, Engine, EngineSettings};

@@ -183,7 +183,7 @@ impl Operation {
         }
         let said = done?;
         engine.work.notify_one();
-        engine.watch.notify_one();
+        engine.watch.ring(workflow_id);
         let now = turn.concerned().await?;
         Ok(Performed { cycle: now.number, state: now.snapshot.state.name(), said })
     }

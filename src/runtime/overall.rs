@@ -84,7 +84,7 @@ pub async fn switch_automation(
     audit::record(&mut tx, NO_WORKFLOW, &entry, now).await?;
     tx.commit().await?;
     engine.work.notify_one();
-    engine.watch.notify_one();
+    engine.watch.ring_any();
     Ok(SwitchedAll { switch: automation::read(pool).await?, off_by_themselves, said })
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
+use super::registry::Workflow;
 use crate::store::figures;
 
 /// How often it looks for changes.
@@ -20,12 +21,9 @@ const REST_MAX: Duration = Duration::from_secs(300);
 pub(super) async fn run(engine: Engine, stop: CancellationToken) {
     let mut resting: HashMap<i64, Instant> = HashMap::new();
     while !stop.is_cancelled() {
-        for workflow in engine.registry.all() {
+        for workflow in due(&engine, &resting).await {
             let id = workflow.workflow_id;
             let began = Instant::now();
-            if resting.get(&id).is_some_and(|until| *until > began) {
-                continue;
-            }
             let zone = workflow.definition.timezone;
             let refreshed = tokio::select! {
                 refreshed = figures::refresh(engine.store.pool(), id, zone, engine.now()) => refreshed,
@@ -47,4 +45,22 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
             () = engine.clock.sleep(POLL) => {}
         }
     }
+}
+
+/// The workflows whose figures are not up to date, but for those that rest.
+async fn due(engine: &Engine, resting: &HashMap<i64, Instant>) -> Vec<Workflow> {
+    let now = Instant::now();
+    let mut workflows = engine.registry.all();
+    workflows.retain(|it| resting.get(&it.workflow_id).is_none_or(|until| *until <= now));
+    let ids: Vec<i64> = workflows.iter().map(|workflow| workflow.workflow_id).collect();
+    let zones: Vec<String> =
+        workflows.iter().map(|workflow| workflow.definition.timezone.name().to_owned()).collect();
+    match figures::due(engine.store.pool(), &ids, &zones).await {
+        Ok(due) => workflows.retain(|workflow| due.contains(&workflow.workflow_id)),
+        Err(error) => {
+            tracing::warn!(error = %error, "asking whose figures are out of date failed; trying again");
+            workflows.clear();
+        }
+    }
+    workflows
 }

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::advance::AdvanceError;
+use super::bell::Bell;
 use super::engine::{Engine, EngineSettings};
 use super::registry::{Registry, RegistryError, Workflow, rules_of};
 use super::watcher::check_workflow;
@@ -337,7 +338,7 @@ fn engine_on(live: &Engine, store: Store) -> Engine {
             ..live.settings.as_ref().clone()
         }),
         work: Arc::new(Notify::new()),
-        watch: Arc::new(Notify::new()),
+        watch: Bell::default(),
         claims: super::claims::Claims::default(),
         ..live.clone()
     }

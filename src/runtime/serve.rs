@@ -121,9 +121,13 @@ async fn hear_hints(engine: &Engine, assigner: &VersionAssigner) -> Result<(), s
     let mut listener = PgListener::connect_with(engine.store.pool()).await?;
     listener.listen("mathesis").await?;
     loop {
-        listener.recv().await?;
+        let hint = listener.recv().await?;
         assigner.hint();
         engine.work.notify_one();
-        engine.watch.notify_one();
+        // A hint names its workflow.
+        match hint.payload().parse() {
+            Ok(workflow_id) => engine.watch.ring(workflow_id),
+            Err(_) => engine.watch.ring_any(),
+        }
     }
 }

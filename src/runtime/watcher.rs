@@ -1,7 +1,8 @@
 //! The watcher: sees that a trigger is reached, a deck complete, a test or a probation out of time, and
 //! says so.
 //!
-//! Rung after every commit of the task log, and by a poll each second, which is the truth.
+//! A bell says which workflows have news; each second a poll asks the database which of all are due, and in the
+//! course of a minute every one is looked at. The database is the truth, the bell only makes it quicker.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::advance::{AdvanceError, Advanced, Submission, What, advance};
+use super::bell::News;
 use super::engine::Engine;
-use super::registry::definition_of_cycle;
+use super::registry::{Workflow, definition_of_cycle};
 use super::worker::Worker;
 use crate::cycle::{Event, StateName};
 use crate::experiment::Phase;
@@ -21,29 +23,141 @@ use crate::otlp;
 use crate::store::cycles::{self, CycleRow};
 use crate::store::experiments::SlotRow;
 use crate::store::holds::{self, HoldRow};
-use crate::store::{StoreError, experiments, probations, window};
-use crate::workflow::Definition;
+use crate::store::{StoreError, due, experiments, parking, probations, window};
+use crate::workflow::{Definition, OnAlarm};
 
-/// How often the watcher looks without being told.
+/// How often the watcher asks which workflows are due without being told: news of other replicas, and what was
+/// rung in a process that died, are seen within this time.
 const POLL: Duration = Duration::from_secs(1);
+/// Asking takes at most one part in so many of the time, so that very many workflows make it rarer and not dearer.
+const POLL_SHARE: u32 = 20;
+/// However long asking takes, this is not exceeded.
+const POLL_MAX: Duration = Duration::from_secs(30);
+/// In so many seconds every workflow is looked at, some each time that is asked: what no statement for all of
+/// them sees, such as a test whose time has run out or a late score, is seen within this time.
+const SWEEP_SECONDS: usize = 60;
+
+/// How often marks of held effects that outlived their hold are looked for.
+const SETTLE_EVERY: chrono::Duration = chrono::Duration::minutes(1);
 
 /// Watches every workflow until the token is cancelled.
 pub(super) async fn run(engine: Engine, worker: std::sync::Arc<Worker>, stop: CancellationToken) {
+    let clock = std::sync::Arc::clone(&engine.clock);
+    let mut watcher = Watcher { engine, worker, swept: 0, settled_at: None };
+    let mut ask_at = clock.now();
     while !stop.is_cancelled() {
-        for workflow in engine.registry.all() {
-            if let Err(error) = check_workflow(&engine, &worker, workflow.workflow_id).await {
-                tracing::warn!(workflow.name = workflow.name(), error = %error,
-                    "looking for triggers and complete decks failed; trying again");
+        let until_asking = (ask_at - clock.now()).to_std().unwrap_or_default();
+        let news = tokio::select! {
+            () = stop.cancelled() => break,
+            news = watcher.engine.watch.heard() => news,
+            () = clock.sleep(until_asking) => News::OfAny,
+        };
+        let began = clock.now();
+        let took = || (clock.now() - began).to_std().unwrap_or_default();
+        match news {
+            News::Of(workflow_ids) => {
+                let mut workflows = watcher.engine.registry.all();
+                workflows.retain(|it| workflow_ids.contains(&it.workflow_id));
+                watcher.ask(&workflows).await;
+                // What rings meanwhile is gathered.
+                clock.sleep(took().min(POLL)).await;
             }
-            if let Err(error) = super::harm::check(&engine, &workflow).await {
-                tracing::warn!(workflow.name = workflow.name(), error = %error,
-                    "the standing watch over adopted versions could not go on; trying again");
+            News::OfAny => {
+                watcher.ask(&watcher.engine.registry.all()).await;
+                let rest = (took() * POLL_SHARE).clamp(POLL, POLL_MAX);
+                ask_at = clock.now() + rest;
+                watcher.sweep_on(rest).await;
             }
         }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = engine.watch.notified() => {}
-            () = engine.clock.sleep(POLL) => {}
+    }
+}
+
+/// The watcher of a process.
+struct Watcher {
+    engine: Engine,
+    worker: std::sync::Arc<Worker>,
+    /// How many workflows of the current sweep have been looked at.
+    swept: usize,
+    /// When the marks of held effects were last checked.
+    settled_at: Option<DateTime<Utc>>,
+}
+
+impl Watcher {
+    /// Looks at the next few workflows, due or not: as many as come to all of them in a minute when it is called
+    /// once in that span.
+    async fn sweep_on(&mut self, span: Duration) {
+        let workflows = self.engine.registry.all();
+        if self.swept >= workflows.len() {
+            self.swept = 0;
+        }
+        let seconds = usize::try_from(span.as_secs()).unwrap_or(SWEEP_SECONDS).max(1);
+        let share = (workflows.len() * seconds).div_ceil(SWEEP_SECONDS);
+        for workflow in workflows.iter().skip(self.swept).take(share) {
+            self.look_at(workflow.workflow_id).await;
+            self.check_harm(workflow).await;
+        }
+        self.swept += share;
+        let now = self.engine.now();
+        if self.settled_at.is_none_or(|at| now - at >= SETTLE_EVERY) {
+            self.settled_at = Some(now);
+            self.settle_parked().await;
+        }
+    }
+
+    async fn settle_parked(&self) {
+        match parking::settle(self.engine.store.pool()).await {
+            Ok(0) => {}
+            Ok(found) => {
+                tracing::info!(found, "effects were marked as held that nothing holds; they go on");
+                self.engine.work.notify_one();
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "marks of held effects could not be checked; trying again");
+            }
+        }
+    }
+
+    /// Asks which of these workflows are due, and looks at those.
+    async fn ask(&self, workflows: &[Workflow]) {
+        let pool = self.engine.store.pool();
+        let ids: Vec<i64> = workflows.iter().map(|workflow| workflow.workflow_id).collect();
+        match due::cycles(pool, &ids).await {
+            Ok(due) => {
+                for workflow_id in due {
+                    self.look_at(workflow_id).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "asking which cycles are due failed; trying again");
+            }
+        }
+        let rolls_back = |it: &&Workflow| it.definition.watch.on_alarm == OnAlarm::RollBack;
+        let roll_back: Vec<i64> =
+            workflows.iter().filter(rolls_back).map(|workflow| workflow.workflow_id).collect();
+        let settled = super::harm::settled(&self.engine);
+        match due::standing_watches(pool, &ids, &roll_back, settled).await {
+            Ok(due) => {
+                for workflow in workflows.iter().filter(|it| due.contains(&it.workflow_id)) {
+                    self.check_harm(workflow).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "asking for adopted versions that have news failed; trying again");
+            }
+        }
+    }
+
+    async fn look_at(&self, workflow_id: i64) {
+        if let Err(error) = check_workflow(&self.engine, &self.worker, workflow_id).await {
+            tracing::warn!(workflow.id = workflow_id, error = %error,
+                "looking for triggers and complete decks failed; trying again");
+        }
+    }
+
+    async fn check_harm(&self, workflow: &Workflow) {
+        if let Err(error) = super::harm::check(&self.engine, workflow).await {
+            tracing::warn!(workflow.name = workflow.name(), error = %error,
+                "the standing watch over adopted versions could not go on; trying again");
         }
     }
 }

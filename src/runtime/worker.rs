@@ -254,7 +254,7 @@ impl Worker {
                 if let Some(next) = moved.claimed {
                     self.take_over(next);
                 }
-                self.engine.watch.notify_one();
+                self.engine.watch.ring(claim.workflow_id);
                 Ok(Worked::Done(Some(moved.to)))
             }
             Ok(Advanced::NotNow) => Ok(Worked::Done(None)),

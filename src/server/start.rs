@@ -19,8 +19,8 @@ use crate::cycle::Event;
 use crate::http;
 use crate::notify::Notifier;
 use crate::runtime::{
-    AdvanceError, Engine, EngineSettings, Operation, OperationError, Operator, Registry, Runtime,
-    Submission, What, Workflow, advance,
+    AdvanceError, Bell, Engine, EngineSettings, Operation, OperationError, Operator, Registry,
+    Runtime, Submission, What, Workflow, advance,
 };
 use crate::settings::{Settings, secret_of_environment};
 use crate::store::{Store, StoreError, cycles, holds, keys};
@@ -213,7 +213,7 @@ fn engine(
             shutdown_grace: options.settings.shutdown_grace,
         }),
         work: Arc::new(Notify::new()),
-        watch: Arc::new(Notify::new()),
+        watch: Bell::default(),
         claims: crate::runtime::Claims::default(),
     }
 }

@@ -11,8 +11,8 @@ pub use super::effects_overview::{
     EffectRow, cancel_rollbacks, drop_claimed, grant_step, list, retry_failed,
 };
 
-use super::StoreError;
 use super::cycles::to_json;
+use super::{StoreError, parking};
 use crate::broken::Rule;
 use crate::cycle::{Effect, EffectKind};
 
@@ -133,7 +133,7 @@ pub async fn insert_claimed(
 
 /// The workflows that have an effect waiting to be claimed now, which nothing holds. A plain read, so
 /// that the claim itself can name its workflow and stay on one shard. It only saves claims that would find
-/// nothing: what may be claimed is [`claim`]'s to say.
+/// nothing: what may be claimed is [`claim`]'s to say. Held effects that it meets are parked, and not met again.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -141,22 +141,27 @@ pub async fn workflows_with_work(
     pool: &PgPool,
     now: DateTime<Utc>,
 ) -> Result<Vec<i64>, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT e.workflow_id AS "workflow_id!"
-             FROM effects e
-            WHERE e.status = 'pending' AND e.run_after <= $1
-              AND NOT EXISTS (
-                      SELECT FROM holds h
-                       WHERE h.workflow_id = e.workflow_id AND h.lifted_at IS NULL
-                         AND (h.cycle IS NULL OR h.cycle = e.cycle))
-           UNION
-           SELECT workflow_id FROM effects
-            WHERE status = 'pending' AND run_after <= $1
-              AND (kind IN ('revert', 'roll_back') OR step_granted)"#,
+    let waiting = sqlx::query!(
+        r#"SELECT e.workflow_id,
+                  bool_or(e.run_after <= $1 AND NOT held.is_held) AS "has_work!",
+                  bool_or(held.is_held) AS "is_held!"
+             FROM effects e,
+                  LATERAL (SELECT e.kind NOT IN ('revert', 'roll_back') AND NOT e.step_granted AND EXISTS (
+                                  SELECT FROM holds h
+                                   WHERE h.workflow_id = e.workflow_id AND h.lifted_at IS NULL
+                                     AND (h.cycle IS NULL OR h.cycle = e.cycle)) AS is_held) AS held
+            WHERE e.status = 'pending' AND NOT e.parked
+            GROUP BY e.workflow_id"#,
         now
     )
     .fetch_all(pool)
-    .await?)
+    .await?;
+    let held: Vec<i64> =
+        waiting.iter().filter(|row| row.is_held).map(|row| row.workflow_id).collect();
+    if !held.is_empty() {
+        parking::park(pool, &held).await?;
+    }
+    Ok(waiting.iter().filter(|row| row.has_work).map(|row| row.workflow_id).collect())
 }
 
 /// Claims one pending effect of a workflow, or none.
@@ -176,7 +181,7 @@ pub async fn claim(
     let row = sqlx::query!(
         "UPDATE effects
             SET status = 'claimed', worker_id = $2, fence = fence + 1, lease_until = now() + $3,
-                step_granted = false
+                step_granted = false, parked = false
           WHERE workflow_id = $1
             AND effect_id = (
                 SELECT e.effect_id

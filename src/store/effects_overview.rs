@@ -79,7 +79,7 @@ pub async fn grant_step(
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let granted = sqlx::query!(
-        "UPDATE effects SET step_granted = true, run_after = LEAST(run_after, $3)
+        "UPDATE effects SET step_granted = true, parked = false, run_after = LEAST(run_after, $3)
           WHERE workflow_id = $1 AND effect_id = (
                 SELECT effect_id FROM effects
                  WHERE workflow_id = $1 AND cycle = $2 AND status = 'pending'

@@ -61,6 +61,29 @@ pub async fn mark_all(connection: &mut PgConnection, workflow_id: i64) -> Result
     Ok(())
 }
 
+/// Those of the workflows, each with its time zone, that [`refresh`] has something to do for: one statement for
+/// all of them.
+///
+/// # Errors
+/// [`StoreError`] when the statement fails.
+pub async fn due(
+    pool: &PgPool,
+    workflow_ids: &[i64],
+    zones: &[String],
+) -> Result<Vec<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT asked.workflow_id AS "workflow_id!"
+             FROM unnest($1::bigint[], $2::text[]) AS asked (workflow_id, time_zone)
+             LEFT JOIN figure_states s ON s.workflow_id = asked.workflow_id
+            WHERE s.time_zone IS DISTINCT FROM asked.time_zone
+               OR EXISTS (SELECT FROM figure_marks m WHERE m.workflow_id = asked.workflow_id)"#,
+        workflow_ids,
+        zones,
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
 /// Adds up the days whose tasks have changed, and returns how many that were. Nothing is done while another
 /// process does it, which finds the same marks.
 ///

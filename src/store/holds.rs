@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-use super::StoreError;
 use super::notifications::{self, News};
+use super::{StoreError, parking};
 use crate::workflow::definition::NotifyKind;
 
 /// Why something is held.
@@ -180,6 +180,11 @@ fn sentence(text: &str) -> String {
     if text.ends_with(['.', '!', '?']) { text.to_owned() } else { format!("{text}.") }
 }
 
+/// Has the effects looked at again that those holds stopped.
+async fn unpark(conn: &mut PgConnection, workflow_id: i64, lifted: u64) -> Result<(), StoreError> {
+    if lifted == 0 { Ok(()) } else { parking::unpark(conn, workflow_id).await }
+}
+
 /// Lifts the standing holds of one kind; returns how many.
 ///
 /// # Errors
@@ -201,9 +206,10 @@ pub async fn lift(
         lift.by,
         lift.reason
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?
     .rows_affected();
+    unpark(conn, workflow_id, lifted).await?;
     Ok(lifted)
 }
 
@@ -228,9 +234,10 @@ pub async fn lift_subject(
         lift.by,
         lift.reason
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?
     .rows_affected();
+    unpark(conn, workflow_id, lifted).await?;
     Ok(lifted)
 }
 
@@ -268,7 +275,7 @@ pub async fn lift_all_of_cycle(
     cycle: i64,
     lift: Lift<'_>,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
+    let lifted = sqlx::query!(
         "UPDATE holds SET lifted_at = $3, lifted_by = $4, lift_reason = $5
           WHERE workflow_id = $1 AND cycle = $2 AND lifted_at IS NULL
             AND NOT EXISTS (
@@ -281,9 +288,10 @@ pub async fn lift_all_of_cycle(
         lift.by,
         lift.reason
     )
-    .execute(conn)
-    .await?;
-    Ok(())
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    unpark(conn, workflow_id, lifted).await
 }
 
 /// Hands the holds that an ended cycle leaves standing to the next one.
@@ -296,15 +304,16 @@ pub async fn carry_over(
     from_cycle: i64,
     to_cycle: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
+    let moved = sqlx::query!(
         "UPDATE holds SET cycle = $3 WHERE workflow_id = $1 AND cycle = $2 AND lifted_at IS NULL",
         workflow_id,
         from_cycle,
         to_cycle
     )
-    .execute(conn)
-    .await?;
-    Ok(())
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    unpark(conn, workflow_id, moved).await
 }
 
 /// The standing holds of a workflow and, where given, of one of its cycles.
@@ -385,7 +394,7 @@ pub async fn lift_of_effects(
     effect_ids: &[i64],
     lift: Lift<'_>,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
+    let lifted = sqlx::query!(
         "UPDATE holds SET lifted_at = $3, lifted_by = $4, lift_reason = $5
           WHERE workflow_id = $1 AND effect_id = ANY($2) AND lifted_at IS NULL",
         workflow_id,
@@ -394,7 +403,8 @@ pub async fn lift_of_effects(
         lift.by,
         lift.reason
     )
-    .execute(conn)
-    .await?;
-    Ok(())
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    unpark(conn, workflow_id, lifted).await
 }

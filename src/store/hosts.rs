@@ -14,6 +14,9 @@ use super::StoreError;
 
 /// A member that does not answer within this time is passed over.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Statements that a session keeps prepared. One that is dropped is parsed and planned again at its next use, so
+/// this is more than the program has.
+const STATEMENTS_CACHED: usize = 512;
 /// More would be a mistake in the address.
 const HOSTS_MAX: usize = 16;
 
@@ -40,7 +43,10 @@ impl Hosts {
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         let members: Result<Vec<PgConnectOptions>, sqlx::Error> = one_url_a_host(url)
             .iter()
-            .map(|url| Ok(url.parse::<PgConnectOptions>()?.application_name("mathesis")))
+            .map(|url| {
+                let options = url.parse::<PgConnectOptions>()?.application_name("mathesis");
+                Ok(options.statement_cache_capacity(STATEMENTS_CACHED))
+            })
             .collect();
         let members = members?;
         if members.len() > HOSTS_MAX {

@@ -15,7 +15,7 @@ use super::plant::{Plant, words};
 use super::record::made_at;
 
 /// Queries that count what must not be once a cycle has ended, each with what it would mean.
-const NEVER: [(&str, &str); 13] = [
+const NEVER: [(&str, &str); 14] = [
     ("the window is not what its event says",
      "SELECT count(*) FROM cycle_transitions t WHERE event_name = 'trigger_reached'
          AND (event -> 'window' ->> 'tasks')::bigint <> (SELECT count(*) FROM tasks WHERE analyzed_in_cycle = t.cycle)"),
@@ -47,6 +47,9 @@ const NEVER: [(&str, &str); 13] = [
      "SELECT count(*) FROM cycles c WHERE version <> (SELECT count(*) FROM cycle_transitions t WHERE t.cycle = c.number)
          OR version <> (SELECT coalesce(max(seq), 0) FROM cycle_transitions t WHERE t.cycle = c.number)"),
     ("not exactly one cycle is open", "SELECT abs(1 - count(*)) FROM cycles WHERE ended_at IS NULL"),
+    ("an effect is marked as held that nothing holds",
+     "SELECT count(*) FROM effects e WHERE e.parked AND e.status = 'pending' AND NOT EXISTS (
+         SELECT FROM holds h WHERE h.lifted_at IS NULL AND (h.cycle IS NULL OR h.cycle = e.cycle))"),
     ("a hold stands that nobody placed", "SELECT count(*) FROM holds WHERE lifted_at IS NULL"),
 ];
 

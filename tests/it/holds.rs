@@ -1,6 +1,7 @@
 //! Holds: what each stops, what it lets through, and how it is lifted.
 
 mod operators;
+mod parked;
 
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@ mod clocks;
 mod costs;
 mod dealing;
 mod dependencies;
+mod due;
 mod engine;
 mod fifty_cycles;
 mod figures;

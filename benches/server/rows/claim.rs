@@ -34,7 +34,13 @@ async fn parked(bench: &Bench, number: i32) -> Outcome<Site> {
     let url = bench.cluster.database().await?;
     let site = Site::with(&url, 1, 2).await?;
     let pattern = site.ids().first().copied().unwrap_or(1);
-    tables::park_cycles(site.engine.store.pool(), pattern, number).await?;
+    let pool = site.engine.store.pool();
+    tables::park_cycles(pool, pattern, number).await?;
+    // The first look meets every paused effect, and parks it.
+    let began = Instant::now();
+    effects::workflows_with_work(pool, site.engine.now()).await?;
+    eprintln!("  the first look at {number} parked cycles: {:.1} s", began.elapsed().as_secs_f64());
+    tables::analyze(pool).await?;
     Ok(site)
 }
 

@@ -293,6 +293,10 @@ impl Site {
         .execute(&self.pool)
         .await
         .expect("the holds are lifted");
+        sqlx::query("UPDATE effects SET parked = false WHERE parked")
+            .execute(&self.pool)
+            .await
+            .expect("their effects are no longer marked");
     }
 
     pub async fn operate(&self, operation: &str) {

@@ -10,7 +10,7 @@ use mathesis::claude::scripted::{NoPause, ScriptedClaude};
 use mathesis::clock::{Clock, HandHeldClock};
 use mathesis::cycle::{Snapshot, StateName};
 use mathesis::runtime::{
-    Assignment, CycleStatus, Engine, EngineSettings, Operation, OperationError, Operator,
+    Assignment, Bell, CycleStatus, Engine, EngineSettings, Operation, OperationError, Operator,
     Performed, Registry, Rescuer, VersionAssigner, Worked, Worker, Workflow, check_workflow,
     cycle_status, rules_of,
 };
@@ -202,7 +202,7 @@ impl Stage {
                 shutdown_grace: Duration::from_secs(5),
             }),
             work: Arc::new(Notify::new()),
-            watch: Arc::new(Notify::new()),
+            watch: Bell::default(),
             claims: mathesis::runtime::Claims::default(),
         };
         let logger = TaskLogger::start(
