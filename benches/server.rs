@@ -13,6 +13,8 @@ mod cycles;
 mod floor;
 #[path = "data/generator.rs"]
 mod generator;
+#[path = "server/history.rs"]
+mod history;
 #[path = "server/load.rs"]
 mod load;
 #[path = "server/machine.rs"]
@@ -71,6 +73,8 @@ fn main() -> Outcome<()> {
             Row::Start => rows::start::run(&bench, &runtime),
             Row::Client => rows::client::run(&bench),
             Row::Dashboard => rows::dashboard::run(&bench, &runtime),
+            Row::Age => rows::age::run(&bench, &runtime),
+            Row::Retention => rows::retention::run(&bench, &runtime),
             Row::Build => rows::build::run(&bench),
         };
         match lines {

@@ -115,6 +115,7 @@ fn copy_workflow(workflows: &Path, name: &str) -> Outcome<()> {
     let own = shipped
         .replacen("name = \"image-editing\"", &format!("name = \"{name}\""), 1)
         .replacen("\nmode = \"probation\"", "\nmode = \"off\"", 1)
+        .replacen("\ndays = 90", "\ndays = 3650", 1)
         .replacen(
             "config_folder = \"config/deep_research\"",
             &format!("config_folder = \"config/{name}\""),

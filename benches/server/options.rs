@@ -28,6 +28,10 @@ pub enum Row {
     Client,
     /// The dashboard's first page, beside few tasks and beside very many.
     Dashboard,
+    /// What runs often, beside ten thousand cycles and a year of tasks.
+    Age,
+    /// The size of the tables, night after night of removing what is old.
+    Retention,
     /// Building from clean, and from one changed line to green unit tests. Not among `all`.
     Build,
 }
@@ -70,6 +74,12 @@ pub struct Options {
     /// Tasks of the dashboard row, in ascending order
     #[arg(long, value_delimiter = ',', default_value = "1000,100000,1000000")]
     pub dashboard_tasks: Vec<u32>,
+    /// Cycles of the age row
+    #[arg(long, default_value_t = 10_000)]
+    pub cycles: u32,
+    /// Tasks a day of the retention row
+    #[arg(long, default_value_t = 1_000)]
+    pub tasks_a_day: u32,
     /// One JSON object instead of a table
     #[arg(long)]
     pub json: bool,
