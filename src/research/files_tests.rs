@@ -285,6 +285,44 @@ fn links_may_stay_inside_the_config_folder_only() {
 
 #[cfg(unix)]
 #[test]
+fn nothing_is_written_through_a_link_that_leads_out() {
+    use std::os::unix::fs::symlink;
+    let outside = tempfile::tempdir().unwrap();
+    let untouched = outside.path().join("untouched");
+    fs::write(&untouched, "theirs").unwrap();
+    let refused = |stage: &Stage| {
+        let code = stage.write(&to_version_2()).unwrap_err().code();
+        let mut names = fs::read_dir(stage.folder()).unwrap().map(|it| it.unwrap().file_name());
+        assert!(!names.any(|name| name.to_string_lossy().starts_with("backup_")), "nothing begun");
+        code
+    };
+    // The model's folder itself, its marker, its lock, and a lock that is not there yet.
+    let stage = Stage::empty();
+    symlink(outside.path(), stage.folder()).unwrap();
+    assert_eq!(refused(&stage), "link_outside");
+    for name in [".mathesis.json", ".mathesis.lock"] {
+        for target in [untouched.clone(), outside.path().join("new")] {
+            let stage = Stage::with_version_1();
+            let _ = fs::remove_file(stage.path(name));
+            symlink(target, stage.path(name)).unwrap();
+            assert_eq!(refused(&stage), "link_outside", "{name}");
+        }
+    }
+    // What a write makes on its way is made anew, never through what lies there.
+    let stage = Stage::with_version_1();
+    symlink(&untouched, stage.path(".mathesis-tmp-research.md")).unwrap();
+    symlink(outside.path(), stage.path(".mathesis-tmp-backup")).unwrap();
+    symlink(outside.path(), stage.path("backup_20261122_100000")).unwrap();
+    stage.write(&to_version_2()).unwrap();
+    assert_eq!(stage.content("research.md"), NEW[1]);
+    assert!(stage.path("backup_20261122_100000_2/research.md").is_file());
+    let left: Vec<_> =
+        fs::read_dir(outside.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!((left.len(), fs::read_to_string(&untouched).unwrap().as_str()), (1, "theirs"));
+}
+
+#[cfg(unix)]
+#[test]
 fn a_replaced_file_keeps_its_mode_and_a_new_folder_is_open_to_read() {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
