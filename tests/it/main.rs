@@ -20,6 +20,7 @@ mod due;
 mod engine;
 mod fifty_cycles;
 mod figures;
+mod fuzz;
 mod histories;
 mod holds;
 mod http;
