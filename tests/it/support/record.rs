@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use sqlx::PgPool;
@@ -27,6 +27,8 @@ const ROWS: [&str; 12] = [
        FROM deck_slots GROUP BY cycle, model_name, phase, arm, state, score
       ORDER BY cycle, model_name, phase, arm, state, score",
 ];
+/// How long the standing watches are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Beside all that end in `_at` or `_id`.
 const VOLATILE: [&str; 12] = [
     "at",
@@ -50,9 +52,39 @@ pub struct Record {
     files: BTreeMap<String, String>,
 }
 
+/// A watch is opened and ended by the next look after its version was adopted or replaced, not with it. Where nobody
+/// looks any more, the record says so.
+async fn await_watches(pool: &PgPool) {
+    let asked_until = Instant::now() + PATIENCE;
+    while Instant::now() < asked_until {
+        let behind: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM watches w
+                             WHERE w.ended_at IS NULL
+                               AND NOT EXISTS (SELECT FROM prompt_versions v
+                                                WHERE v.workflow_id = w.workflow_id AND v.model_name = w.model_name
+                                                  AND v.version = w.version AND v.is_active))
+                 OR EXISTS (SELECT FROM prompt_versions v
+                              JOIN experiments e ON e.workflow_id = v.workflow_id AND e.cycle = v.cycle
+                               AND e.model_name = v.model_name AND e.candidate_version = v.version
+                             WHERE v.is_active AND e.status = 'adopted' AND e.control_count > 0
+                               AND NOT EXISTS (SELECT FROM watches w
+                                                WHERE w.workflow_id = e.workflow_id AND w.cycle = e.cycle
+                                                  AND w.model_name = e.model_name))",
+        )
+        .fetch_one(pool)
+        .await
+        .expect("the watches read");
+        if !behind {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 impl Record {
-    /// What stands in the database and on the disk by now.
+    /// What stands in the database and on the disk once the standing watches have followed the versions.
     pub async fn of(pool: &PgPool, config_root: &Path) -> Self {
+        await_watches(pool).await;
         let mut rows = Vec::new();
         for query in ROWS {
             let found: Vec<Value> =
