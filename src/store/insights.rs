@@ -249,7 +249,13 @@ pub async fn read(
                   i.tasks_analyzed, i.example_task_ids, i.suggested_change, i.applied, i.standing, i.confirmed,
                   i.weakened, i.judged_in_cycle, tried.helpful AS "helpful!", tried.harmful AS "harmful!",
                   i.created_at
-             FROM insights i
+             FROM (SELECT * FROM insights
+                    WHERE workflow_id = $1
+                      AND ($2::bigint IS NULL OR cycle = $2)
+                      AND ($3::bigint[] IS NULL OR id = ANY($3))
+                      AND (NOT $4 OR standing IN ('new', 'confirmed', 'weakened'))
+                    ORDER BY coalesce(judged_in_cycle, cycle) DESC, id DESC
+                    LIMIT $5) AS i
              CROSS JOIN LATERAL (
                  SELECT count(*) FILTER (
                             -- For good: its probation is over and kept it; without one, once its files are written.
@@ -291,13 +297,7 @@ pub async fn read(
                   WHERE v.workflow_id = i.workflow_id
                     AND (v.based_on ? (i.cycle || '.' || i.ordinal)
                          OR (v.cycle = i.cycle AND v.based_on ? i.ordinal::text))
-             ) AS tried
-            WHERE i.workflow_id = $1
-              AND ($2::bigint IS NULL OR i.cycle = $2)
-              AND ($3::bigint[] IS NULL OR i.id = ANY($3))
-              AND (NOT $4 OR i.standing IN ('new', 'confirmed', 'weakened'))
-            ORDER BY coalesce(i.judged_in_cycle, i.cycle) DESC, i.id DESC
-            LIMIT $5"#,
+             ) AS tried"#,
         workflow_id,
         which.cycle,
         which.ids,
