@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mathesis::claude::scripted::{NoPause, ScriptedClaude};
 use mathesis::clock::SystemClock;
@@ -213,6 +213,22 @@ impl Cycle {
             self.number += 1;
         }
         Ok(())
+    }
+
+    /// Drives one whole cycle of a site with this one workflow, whose tasks for the window are there. How long its
+    /// transitions took, without what stands between them.
+    pub async fn whole(&mut self, site: &Site) -> Outcome<Duration> {
+        let mut spent = Duration::ZERO;
+        for step in 0..STEPS.len() {
+            if step == STEPS_TO_TEST {
+                tables::score_decks(site.engine.store.pool(), &site.ids()).await?;
+            }
+            let what = self.prepare(&site.engine).await?;
+            let began = Instant::now();
+            self.advance(&site.engine, what).await?;
+            spent += began.elapsed();
+        }
+        Ok(spent)
     }
 
     fn candidate(&self, model: &str) -> Candidate {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use mathesis::store::{effects, figures, window};
 use tokio::runtime::Runtime;
 
-use crate::cycles::{Cycle, STEPS_AFTER_TEST, STEPS_TO_TEST, Site, WINDOW};
+use crate::cycles::{Cycle, Site, WINDOW};
 use crate::load::{self, Pace};
 use crate::options::Row;
 use crate::process::Served;
@@ -76,17 +76,7 @@ async fn live(site: &Site, cycle: &mut Cycle, number: i64, all: i64) -> Outcome<
         let ago = YEAR_SECONDS - YEAR_SECONDS * cycle.number / (all + FEW + 1);
         history::complete_tasks_ago(pool, cycle.workflow.workflow_id, (cycle.number, WINDOW), ago)
             .await?;
-        let mut spent = 0.0;
-        for step in 0..STEPS_TO_TEST + STEPS_AFTER_TEST {
-            if step == STEPS_TO_TEST {
-                tables::score_decks(pool, &site.ids()).await?;
-            }
-            let what = cycle.prepare(&site.engine).await?;
-            let began = Instant::now();
-            cycle.advance(&site.engine, what).await?;
-            spent += began.elapsed().as_secs_f64() * 1e3;
-        }
-        taken.0.push(spent);
+        taken.0.push(cycle.whole(site).await?.as_secs_f64() * 1e3);
     }
     Ok(taken)
 }

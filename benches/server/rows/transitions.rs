@@ -48,16 +48,8 @@ async fn whole_cycles(site: &Site, cycle: &mut Cycle, span: Duration) -> Outcome
     let (mut transitions, mut spent) = (0_u32, Duration::ZERO);
     while spent < span {
         tables::complete_tasks(pool, &site.ids(), cycle.number, WINDOW).await?;
-        for step in 0..STEPS_TO_TEST + STEPS_AFTER_TEST {
-            if step == STEPS_TO_TEST {
-                tables::score_decks(pool, &site.ids()).await?;
-            }
-            let what = cycle.prepare(&site.engine).await?;
-            let began = Instant::now();
-            cycle.advance(&site.engine, what).await?;
-            spent += began.elapsed();
-            transitions += 1;
-        }
+        spent += cycle.whole(site).await?;
+        transitions += u32::try_from(STEPS_TO_TEST + STEPS_AFTER_TEST)?;
     }
     Ok(f64::from(transitions) / spent.as_secs_f64())
 }
