@@ -12,6 +12,8 @@ pub enum Act {
     Ask { tasks: usize },
     /// So many of the tasks that asked report, those that asked first before the others.
     Report { tasks: usize, how: How, old: i64, new: i64, ends: bool, sent: Sent },
+    /// What the cycle waits for comes: completed tasks, or the scores of the slots' holders.
+    Serve { scores: Aimed, sent: Sent, settles: bool },
     /// An earlier batch is sent once more.
     Repeat { back: usize },
     /// A score that was told is told again, as another one.
@@ -41,6 +43,19 @@ pub enum How {
     PromptFails,
     InfrastructureFails,
     RunFails,
+}
+
+/// Scores that bring a test near the gate's threshold, whatever it has counted before.
+#[derive(Debug, Clone, Copy)]
+pub struct Aimed {
+    pub old: i64,
+    /// By model: how far the new version's scores are, added up, from the greatest number that is no more than 10%
+    /// above the old one's. Above 0 they are to be adopted.
+    pub beside: [i64; 2],
+    /// Of the tasks that asked, so many do not report.
+    pub silent: usize,
+    /// Whether the tasks complete.
+    pub ends: bool,
 }
 
 /// How a batch is sent.
@@ -97,12 +112,16 @@ pub fn history() -> impl Strategy<Value = (Asking, Vec<Act>)> {
     (asking, vec(act(), 15..70))
 }
 
+/// How often what the cycle waits for comes, so that a good part of the histories bring tests to their verdicts.
+const SERVES: u32 = 12;
+
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         4 => (1_usize..5, 1_i64..11, any::<bool>())
             .prop_map(|(tasks, score, backwards)| Act::Finish { tasks, score, backwards }),
         8 => (1_usize..12).prop_map(|tasks| Act::Ask { tasks }),
         10 => report(),
+        SERVES => serve(),
         1 => (0_usize..6).prop_map(|back| Act::Repeat { back }),
         1 => (0_usize..6).prop_map(|back| Act::Contradict { back }),
         // None of their sums is a limit to the minute, so nothing hangs on which side of one a moment falls.
@@ -117,6 +136,25 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+fn serve() -> impl Strategy<Value = Act> {
+    let silent = prop_oneof![4 => Just(0_usize), 1 => 1_usize..4];
+    let scores = (3_i64..9, [-2_i64..3, -2_i64..3], silent, any::<bool>())
+        .prop_map(|(old, beside, silent, ends)| Aimed { old, beside, silent, ends });
+    (scores, sent(), any::<bool>()).prop_map(|(scores, sent, settles)| Act::Serve {
+        scores,
+        sent,
+        settles,
+    })
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    prop_oneof![
+        3 => Just(Sent::InOrder),
+        2 => Just(Sent::Backwards),
+        1 => (1_usize..12).prop_map(|polls| Sent::Unheard { polls })
+    ]
+}
+
 fn report() -> impl Strategy<Value = Act> {
     let how = prop_oneof![
         20 => Just(How::Scores),
@@ -125,13 +163,8 @@ fn report() -> impl Strategy<Value = Act> {
         2 => Just(How::InfrastructureFails),
         1 => Just(How::RunFails)
     ];
-    let sent = prop_oneof![
-        3 => Just(Sent::InOrder),
-        2 => Just(Sent::Backwards),
-        1 => (1_usize..12).prop_map(|polls| Sent::Unheard { polls })
-    ];
     // Near enough to each other that the gate has something to decide.
-    (1_usize..14, how, 4_i64..9, 0_i64..4, any::<bool>(), sent).prop_map(
+    (1_usize..14, how, 4_i64..9, 0_i64..4, any::<bool>(), sent()).prop_map(
         |(tasks, how, old, better, ends, sent)| Act::Report {
             tasks,
             how,

@@ -7,6 +7,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::act::Asking;
+pub use gate::Met;
 use gate::gate;
 
 pub const MODELS: usize = 2;
@@ -25,6 +26,10 @@ pub enum Lie {
     PromptFaultIsMissing,
     /// `resume` lifts every hold.
     ResumeLiftsAll,
+    /// The gate adopts any gain.
+    AnyGainIsAdopted,
+    /// The gate adopts a gain of exactly the threshold.
+    TheThresholdIsEnough,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +133,8 @@ pub struct Model {
     /// Minutes in which nothing held the cycle.
     free_minutes: i64,
     test_opened: i64,
+    /// What the gate was asked so far.
+    pub met: Met,
 }
 
 impl Model {
@@ -149,6 +156,7 @@ impl Model {
             facts: BTreeMap::new(),
             free_minutes: 0,
             test_opened: 0,
+            met: Met::default(),
         }
     }
 
@@ -253,9 +261,8 @@ impl Model {
         for model in 0..MODELS {
             let undecided = self.tests[model].as_ref().is_some_and(|test| test.verdict.is_none());
             if undecided && self.is_complete(model) {
-                let verdict = self.tests[model].as_ref().map(gate);
                 if let Some(test) = self.tests[model].as_mut() {
-                    test.verdict = verdict;
+                    test.verdict = Some(gate(test, self.lie, &mut self.met));
                 }
                 self.seq += 1;
                 moved = true;
@@ -437,6 +444,24 @@ impl Model {
             counted[usize::from(slot.is_candidate)] += 1;
         }
         counted
+    }
+
+    /// Slots of a model's test that new tasks would get now.
+    pub fn open_slots(&self, model: usize) -> usize {
+        let slots = self.tests[model].iter().flat_map(|test| &test.slots);
+        if self.deals(model) { slots.filter(|slot| slot.is_open()).count() } else { 0 }
+    }
+
+    /// The slots of a model's test that count a score or wait for one, by whether they are the candidate's: the score, or
+    /// who is to bring it.
+    pub fn scores(&self, model: usize) -> Vec<(bool, Result<i64, &str>)> {
+        let slots = self.tests[model].iter().flat_map(|test| &test.slots);
+        slots
+            .filter_map(|slot| {
+                let waits = || slot.holder.as_deref().map(Err);
+                Some((slot.is_candidate, slot.counted.map(Ok).or_else(waits)?))
+            })
+            .collect()
     }
 
     /// Every verdict so far, of cycles that have ended too.

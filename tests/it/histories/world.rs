@@ -2,6 +2,7 @@
 
 mod compare;
 mod pipeline;
+mod serve;
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -17,7 +18,7 @@ use mathesis::workflow::definition::ApprovalAsk;
 use serde_json::Value;
 
 use super::act::{Act, Asking, Fate, Word};
-use super::model::{Lie, Model, State};
+use super::model::{Lie, Met, Model, State, TRIGGER};
 use crate::support::stage::{NANO, WAN};
 use crate::support::{Stage, analysis_answer, discard, edit_because, no_edit_answer, until};
 
@@ -41,8 +42,8 @@ pub struct World {
     tasks: usize,
 }
 
-/// Leads both through a history; what differs between them, if anything does.
-pub async fn play(asking: Asking, acts: &[Act], lie: Option<Lie>) -> Result<(), Differs> {
+/// Leads both through a history: what the gate was asked in it, or what differs between them.
+pub async fn play(asking: Asking, acts: &[Act], lie: Option<Lie>) -> Result<Met, Differs> {
     let mut world = World::new(asking, lie).await;
     let url = world.stage.url.clone();
     let mut played = Ok(());
@@ -58,15 +59,16 @@ pub async fn play(asking: Asking, acts: &[Act], lie: Option<Lie>) -> Result<(), 
         played = world.comes_to_rest().await.map_err(|differs| format!("at the end: {differs}"));
     }
     world.stage.pool().close().await;
+    let met = world.model.met;
     drop(world);
     discard(&url).await;
-    played
+    played.map(|()| met)
 }
 
 impl World {
     async fn new(asking: Asking, lie: Option<Lie>) -> Self {
         let builder = Stage::builder().definition(move |definition| {
-            definition.trigger.tasks = 3;
+            definition.trigger.tasks = u32::try_from(TRIGGER).expect("a few tasks");
             definition.gate.skip_at_ceiling = false;
             definition.retry.attempts_max = 200;
             definition.claude.budget_usd_per_month = "1000000".parse().expect("a price");
@@ -106,6 +108,12 @@ impl World {
             Act::Ask { tasks } => self.ask(*tasks).await?,
             Act::Report { tasks, how, old, new, ends, sent } => {
                 self.report(*tasks, *how, (*old, *new), *ends, *sent).await?;
+            }
+            Act::Serve { scores, sent, settles } => {
+                self.serve(*scores, *sent).await?;
+                if *settles {
+                    self.settle().await?;
+                }
             }
             Act::Repeat { back } => self.repeat(*back).await?,
             Act::Contradict { back } => self.contradict(*back).await?,

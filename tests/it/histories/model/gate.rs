@@ -1,31 +1,82 @@
 //! The adoption gate of the model.
 
-use super::{BLOCK, Slot, Test, Verdict};
+use std::fmt;
+use std::ops::AddAssign;
+
+use super::{BLOCK, Lie, Slot, Test, Verdict};
 
 /// With fewer scores in an arm, nothing is decided.
 const SCORES_MIN: usize = 8;
 
+/// What a gate was asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Met {
+    pub adopted: u32,
+    /// The new version scored no better.
+    pub no_better: u32,
+    /// The new version scored better, and by less than 10%.
+    pub short: u32,
+    /// It scored better by exactly 10%.
+    pub to_a_hair: u32,
+    pub inconclusive: u32,
+}
+
+impl AddAssign for Met {
+    fn add_assign(&mut self, other: Self) {
+        self.adopted += other.adopted;
+        self.no_better += other.no_better;
+        self.short += other.short;
+        self.to_a_hair += other.to_a_hair;
+        self.inconclusive += other.inconclusive;
+    }
+}
+
+impl fmt::Display for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { adopted, no_better, short, to_a_hair, inconclusive } = self;
+        let rejected = no_better + short + to_a_hair;
+        write!(
+            f,
+            "looks {}: adopted {adopted}, rejected {rejected} ({short} of them with a gain below 10%, {to_a_hair} of \
+             exactly 10%), inconclusive {inconclusive}",
+            adopted + rejected + inconclusive
+        )
+    }
+}
+
 /// The adoption gate, from the rule's own words and in integers.
-pub fn gate(test: &Test) -> Verdict {
+pub fn gate(test: &Test, lie: Option<Lie>, met: &mut Met) -> Verdict {
     let of = |candidate: bool| -> Vec<i64> {
         let slots = test.slots.iter().filter(|slot| slot.is_candidate == candidate);
         slots.filter_map(|slot| slot.counted).collect()
     };
     let (old, new) = (of(false), of(true));
     if old.len().min(new.len()) < SCORES_MIN || unevenly_missed(test.missed, &old, &new) {
+        met.inconclusive += 1;
         return Verdict::Inconclusive;
     }
     let (old_sum, new_sum) = (old.iter().sum::<i64>(), new.iter().sum::<i64>());
     let all_equal = old.iter().chain(&new).all(|score| *score == old[0]);
     if all_equal {
+        met.no_better += 1;
         return Verdict::Rejected;
     }
-    let is_adopted = if old_sum == 0 {
-        is_beyond_chance(test)
-    } else {
-        let (old_n, new_n) = (as_i64(old.len()), as_i64(new.len()));
-        new_sum * old_n * 10_000 > old_sum * new_n * 11_000
+    let (old_n, new_n) = (as_i64(old.len()), as_i64(new.len()));
+    let (reached, asked) = (new_sum * old_n * 10_000, old_sum * new_n * 11_000);
+    let any_gain = reached * 11 > asked * 10;
+    let is_adopted = match lie {
+        _ if old_sum == 0 => is_beyond_chance(test),
+        Some(Lie::AnyGainIsAdopted) => any_gain,
+        Some(Lie::TheThresholdIsEnough) => reached >= asked,
+        _ => reached > asked,
     };
+    let seen = match () {
+        () if is_adopted => &mut met.adopted,
+        () if reached == asked => &mut met.to_a_hair,
+        () if any_gain => &mut met.short,
+        () => &mut met.no_better,
+    };
+    *seen += 1;
     if is_adopted { Verdict::Adopted } else { Verdict::Rejected }
 }
 

@@ -108,12 +108,26 @@ impl World {
         sent: Sent,
     ) -> Result<(), Differs> {
         let most = if how == How::Scores { tasks } else { tasks.min(2) };
-        let reporting: Vec<_> = self.asked.drain(..most.min(self.asked.len())).collect();
+        let most = most.min(self.asked.len());
+        let score = |_: &str, _: usize, is_new: bool| if is_new { new } else { old };
+        self.report_of(most, how, score, ends, sent).await
+    }
+
+    /// So many of the tasks that asked report, each model by what its arm scores.
+    pub(super) async fn report_of(
+        &mut self,
+        tasks: usize,
+        how: How,
+        score: impl Fn(&str, usize, bool) -> i64,
+        ends: bool,
+        sent: Sent,
+    ) -> Result<(), Differs> {
+        let reporting: Vec<_> = self.asked.drain(..tasks).collect();
         let (mut batch, mut names) = (Vec::new(), Vec::new());
         for (task, told) in reporting {
             for (model, answer) in told.iter().enumerate() {
                 let is_new = answer.arm.is_some_and(|arm| arm.as_str() == "candidate");
-                let score = if is_new { new } else { old };
+                let score = score(&task, model, is_new);
                 let (events, facts) = attempt(&task, NAMES[model], answer.version, how, score);
                 batch.extend(events);
                 self.model.reported(&task, model, facts);
