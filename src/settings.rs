@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use list::{ALL, Setting};
 
 use crate::claude::ApiKey;
-use crate::http::{CallLimits, ListenLimits};
+use crate::http::{CallLimits, Counted, ListenLimits};
 use crate::postgres;
 
 /// The port where nothing else is said.
@@ -416,11 +416,20 @@ impl<E: Fn(&str) -> Option<String>> Sources<'_, E> {
     }
 
     fn listen(&self) -> Result<ListenLimits, SettingsError> {
+        const MOST: u32 = 100_000;
         let default = ListenLimits::default();
+        let size = |number: NonZeroU32, default| usize::try_from(number.get()).unwrap_or(default);
         let name = "MATHESIS_HTTP_CONNECTIONS_MAX";
-        let most = self.count(name, 100_000, ListenLimits::CONNECTIONS_MAX)?.get();
-        let connections_max = usize::try_from(most).unwrap_or(default.connections_max);
-        Ok(ListenLimits { connections_max, ..default })
+        let connections = self.count(name, MOST, ListenLimits::CONNECTIONS_MAX)?;
+        let name = "MATHESIS_HTTP_CONNECTIONS_PER_ADDRESS";
+        let of_address = self.count(name, MOST, ListenLimits::ADDRESS_CONNECTIONS_MAX)?;
+        let behind_proxy = self.switch("MATHESIS_BEHIND_PROXY")?;
+        Ok(ListenLimits {
+            connections_max: size(connections, default.connections_max),
+            address_connections_max: size(of_address, default.address_connections_max),
+            counted: if behind_proxy { Counted::Nobody } else { default.counted },
+            ..default
+        })
     }
 
     fn log_format(&self) -> Result<LogFormat, SettingsError> {

@@ -69,6 +69,14 @@ impl Default for CallLimits {
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
+/// Whose address it is: itself for IPv4, the /64 for IPv6, since whoever has one address of it has them all.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(at) => IpAddr::V4(at),
+        IpAddr::V6(at) => IpAddr::V6(Ipv6Addr::from_bits(at.to_bits() & (u128::MAX << 64))),
+    }
+}
+
 /// Whose calls are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Whose {
@@ -135,8 +143,7 @@ impl<C: Clock + Clone> Limits<C> {
         }
     }
 
-    /// Who is at the other end: an IPv4 address, or the /64 of an IPv6 one, since whoever has one address of it
-    /// has them all. Where no listener said it, everybody is one.
+    /// Whose address is at the other end. Where no listener said it, everybody is one.
     pub fn address(&self, peer: Option<&Peer>, headers: &HeaderMap) -> IpAddr {
         let forwarded = || {
             let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
@@ -144,13 +151,7 @@ impl<C: Clock + Clone> Limits<C> {
         };
         let named = if self.behind_proxy { forwarded() } else { None };
         let at = named.or_else(|| peer.map(|peer| peer.0));
-        match at.map(|at| at.to_canonical()) {
-            None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            Some(IpAddr::V4(at)) => IpAddr::V4(at),
-            Some(IpAddr::V6(at)) => {
-                IpAddr::V6(Ipv6Addr::from_bits(at.to_bits() & (u128::MAX << 64)))
-            }
-        }
+        at.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), network)
     }
 
     /// Counts a call from that address.

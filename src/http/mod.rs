@@ -11,6 +11,7 @@ mod auth;
 mod blame;
 mod body;
 mod conflicts;
+mod connections;
 mod costs;
 mod cycles;
 mod dashboard;
@@ -42,6 +43,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub(crate) use body::read as read_body;
+pub use connections::Counted;
 pub use describe::{Described, Route, gives};
 pub use error::Problem;
 pub use limits::CallLimits;

@@ -1,21 +1,27 @@
 //! The listener: connections with limits on slow clients, and an orderly end.
 
+use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
+use axum::response::IntoResponse as _;
 use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::connections::{Counted, Crowd, too_many_connections};
 use super::limits::Peer;
 
 /// What one client may take from the others.
@@ -23,20 +29,31 @@ use super::limits::Peer;
 pub struct ListenLimits {
     /// How long a client may take to send a request's head, and how long a connection may stay open without a request.
     pub head_timeout: Duration,
+    /// How long a client may take none of an answer that waits for it. A stream without news has nothing that waits.
+    pub write_timeout: Duration,
     /// The most connections at a time. Further ones wait in the operating system's line until one ends.
     pub connections_max: usize,
+    /// The most of them from one address. Further ones are told so, and closed.
+    pub address_connections_max: usize,
+    /// Whose connections [`ListenLimits::address_connections_max`] is about.
+    pub counted: Counted,
 }
 
 impl ListenLimits {
     /// [`ListenLimits::connections_max`] where nothing else is said.
     pub const CONNECTIONS_MAX: u32 = 4_096;
+    /// [`ListenLimits::address_connections_max`] where nothing else is said.
+    pub const ADDRESS_CONNECTIONS_MAX: u32 = 512;
 }
 
 impl Default for ListenLimits {
     fn default() -> Self {
         Self {
             head_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(20),
             connections_max: Self::CONNECTIONS_MAX as usize,
+            address_connections_max: Self::ADDRESS_CONNECTIONS_MAX as usize,
+            counted: Counted::Strangers,
         }
     }
 }
@@ -45,6 +62,10 @@ impl Default for ListenLimits {
 const GRACE: Duration = Duration::from_secs(4);
 /// How long to wait when the process is out of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// So many connections are told at a time that they are too many; more than these are closed without a word.
+const REFUSALS_MAX: usize = 64;
+/// How long one of them has for its request.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// Told to requests that never end by themselves, such as streams.
 #[derive(Debug, Clone)]
@@ -75,11 +96,18 @@ pub async fn serve_within(
     stop: CancellationToken,
 ) -> io::Result<()> {
     listener.local_addr()?;
-    let router = router.layer(Extension(Stopping(stop.clone())));
-    let connections = TaskTracker::new();
     let kill = CancellationToken::new();
     let _cut_off_when_dropped = kill.clone().drop_guard();
     let places = Arc::new(Semaphore::new(limits.connections_max));
+    let door = Door {
+        limits,
+        router: router.layer(Extension(Stopping(stop.clone()))),
+        crowd: Crowd::new(limits.address_connections_max, limits.counted),
+        refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+        connections: TaskTracker::new(),
+        stop: stop.clone(),
+        kill: kill.clone(),
+    };
     loop {
         let Some(place) = place(&places, &stop).await else { break };
         let accepted = tokio::select! {
@@ -87,19 +115,7 @@ pub async fn serve_within(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                let connection =
-                    connection(stream, Peer(peer.ip()), limits.head_timeout, router, stop);
-                let kill = kill.clone();
-                connections.spawn(async move {
-                    let _place = place;
-                    tokio::select! {
-                        () = kill.cancelled() => {}
-                        () = connection => {}
-                    }
-                });
-            }
+            Ok((stream, peer)) => door.take(stream, peer.ip(), place),
             // A client that was gone before it was accepted, or no descriptor left: others go on.
             Err(error) => {
                 tracing::warn!(error = %error, "a connection could not be accepted");
@@ -108,6 +124,7 @@ pub async fn serve_within(
         }
     }
     drop(listener);
+    let connections = door.connections;
     connections.close();
     if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
         tracing::warn!(
@@ -118,6 +135,59 @@ pub async fn serve_within(
         connections.wait().await;
     }
     Ok(())
+}
+
+/// What every connection comes through.
+struct Door {
+    limits: ListenLimits,
+    router: Router,
+    crowd: Arc<Crowd>,
+    refusals: Arc<Semaphore>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+impl Door {
+    /// Serves the connection, or tells it that its address has too many.
+    fn take(&self, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit) {
+        let Some(seat) = self.crowd.enter(peer) else {
+            if let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() {
+                self.keep(refuse(stream), turn);
+            }
+            return;
+        };
+        let (router, stop) = (self.router.clone(), self.stop.clone());
+        self.keep(connection(stream, Peer(peer), self.limits, router, stop), (place, seat));
+    }
+
+    /// Lets it go on by itself, with what it holds while it does.
+    fn keep(
+        &self,
+        connection: impl Future<Output = ()> + Send + 'static,
+        held: impl Send + 'static,
+    ) {
+        let kill = self.kill.clone();
+        self.connections.spawn(async move {
+            let _held = held;
+            tokio::select! {
+                () = kill.cancelled() => {}
+                () = connection => {}
+            }
+        });
+    }
+}
+
+/// Answers one request of a connection too many, and closes it.
+async fn refuse(stream: TcpStream) {
+    let answer = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(too_many_connections().into_response())
+    });
+    let refusing =
+        http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), answer);
+    if !matches!(tokio::time::timeout(REFUSAL_TIME, refusing).await, Ok(Ok(()))) {
+        tracing::debug!("a connection too many was closed without a word");
+    }
 }
 
 /// A place for one more connection; none when the stop comes first.
@@ -137,7 +207,7 @@ async fn place(places: &Arc<Semaphore>, stop: &CancellationToken) -> Option<Owne
 async fn connection(
     stream: TcpStream,
     peer: Peer,
-    head_timeout: Duration,
+    limits: ListenLimits,
     router: Router,
     stop: CancellationToken,
 ) {
@@ -148,10 +218,12 @@ async fn connection(
         request.extensions_mut().insert(peer);
         request
     });
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(limits.write_timeout));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(told));
+        .header_read_timeout(limits.head_timeout)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(told));
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

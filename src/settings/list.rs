@@ -23,7 +23,7 @@ const fn setting(
 }
 
 /// Every setting.
-pub const ALL: [Setting; 31] = [
+pub const ALL: [Setting; 32] = [
     setting(
         "DATABASE_URL",
         "--database-url",
@@ -163,6 +163,12 @@ pub const ALL: [Setting; 31] = [
         "",
         "4096",
         "The most connections at a time, 1 to 100000; further ones wait until one ends.",
+    ),
+    setting(
+        "MATHESIS_HTTP_CONNECTIONS_PER_ADDRESS",
+        "",
+        "512",
+        "The most connections at a time of one address, 1 to 100000; further ones are told `too_many_connections`. Not counted: this machine's own, and all of them with `MATHESIS_BEHIND_PROXY`.",
     ),
     setting(
         "MATHESIS_URL",

@@ -51,6 +51,16 @@ fn a_port_from_the_platform_opens_every_address_to_a_server_with_a_key_only() {
 }
 
 #[test]
+fn connections_are_counted_by_address_unless_a_proxy_stands_in_front() {
+    let listen = |pairs: &[_]| read(Flags::default(), pairs, &[]).unwrap().listen;
+    assert_eq!(listen(&[]), ListenLimits::default());
+    let own = listen(&[("MATHESIS_HTTP_CONNECTIONS_PER_ADDRESS", "7")]);
+    assert_eq!((own.address_connections_max, own.counted), (7, Counted::Strangers));
+    assert_eq!(listen(&[("MATHESIS_BEHIND_PROXY", "true")]).counted, Counted::Nobody);
+    assert!(refusal("MATHESIS_HTTP_CONNECTIONS_PER_ADDRESS", "0").contains("from 1 to 100000"));
+}
+
+#[test]
 fn no_secret_can_be_printed() {
     let settings = read(
         Flags::default(),

@@ -5,6 +5,7 @@ mod bad_input;
 mod browser;
 mod calls;
 mod conflicts;
+mod connections;
 mod description;
 mod limits;
 mod listener;
