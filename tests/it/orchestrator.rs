@@ -23,7 +23,7 @@ use bytes::Bytes;
 use mathesis::claude::{ApiKey, ClaudeSettings, HttpClaude};
 use mathesis::http::{App, HttpSettings, router_with};
 use mathesis::orchestrator::definition::load;
-use mathesis::orchestrator::{Pipeline, Probe, ServiceSettings, Services, Worked, webhook};
+use mathesis::orchestrator::{Fates, Pipeline, Probe, ServiceSettings, Services, Worked, webhook};
 use mathesis::settings::Secret;
 use mathesis::stand_in::claude::{ClaudeStandIn, Reply, StandInSettings};
 use mathesis::stand_in::clickup::{
@@ -40,11 +40,11 @@ use crate::support::Stage;
 use crate::support::stage::{NANO, WAN};
 
 /// The secret of the webhook.
-const SECRET: &str = "O94IM25S7PXBPYTMNXLLET230SRP0S89COR7B1YOJ2ZIE8WQNK5UUKEF26W0Z5GA";
+pub(crate) const SECRET: &str = "O94IM25S7PXBPYTMNXLLET230SRP0S89COR7B1YOJ2ZIE8WQNK5UUKEF26W0Z5GA";
 
 /// The pipeline with all that is around it.
-struct Works {
-    stage: Stage,
+pub(crate) struct Works {
+    pub(crate) stage: Stage,
     script: Script,
     clickup: ClickUpStandIn,
     wavespeed: WaveSpeedStandIn,
@@ -56,7 +56,7 @@ struct Works {
 type Scores = Arc<Mutex<BTreeMap<&'static str, Vec<u16>>>>;
 
 impl Works {
-    async fn new(wan: &[u16], nano: &[u16]) -> Self {
+    pub(crate) async fn new(wan: &[u16], nano: &[u16]) -> Self {
         let scores: Scores =
             Arc::new(Mutex::new(BTreeMap::from([(WAN, wan.to_vec()), (NANO, nano.to_vec())])));
         Self::on(Stage::new().await, move |request| reply(request, &scores)).await
@@ -116,15 +116,19 @@ impl Works {
         (status, serde_json::from_slice(&bytes).expect("the answer is JSON"))
     }
 
-    fn router(&self, open: bool) -> Router {
-        let app = App::new(
+    pub(crate) fn router(&self, open: bool) -> Router {
+        let hook = webhook::route(Arc::clone(&self.pipeline), Secret::new(SECRET));
+        router_with(self.app(open), vec![hook])
+    }
+
+    /// What a server without a pipeline has.
+    pub(crate) fn app(&self, open: bool) -> App {
+        App::new(
             self.stage.engine.clone(),
             self.stage.assigner.clone(),
             self.stage.logger.clone(),
             HttpSettings { open, ..HttpSettings::default() },
-        );
-        let hook = webhook::route(Arc::clone(&self.pipeline), Secret::new(SECRET));
-        router_with(app, vec![hook])
+        )
     }
 
     async fn work(&self) -> Worked {

@@ -3,10 +3,14 @@
 //!
 //! The calls are read from the interface's description, which is made of the table of routes, so a new route is
 //! called here without a word. Who may call it stands here a second time, on purpose: a route that the table opens
-//! further than these lines do is a failure, and a new route is an operator's until it is named here.
+//! further than these lines do is a failure, and a new route is an operator's until it is named here. ClickUp's webhook
+//! is a route of a server with a pipeline alone, and what opens it is a signature: it has a table of its own.
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, header};
+use mathesis::orchestrator::webhook;
+use mathesis::stand_in::clickup::signature;
 use mathesis::store::keys::{self, Role};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -14,7 +18,8 @@ use tower::ServiceExt as _;
 
 use super::browser::{look, signed_in};
 use super::{Answer, BY, Site, request};
-use crate::support::stage::noon;
+use crate::orchestrator::{SECRET, Works};
+use crate::support::{Stage, stage::noon};
 
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -173,7 +178,11 @@ impl Call {
 
 /// A hash of every row of every table, and of every config file.
 pub(super) async fn fingerprint(site: &Site) -> String {
-    let pool = site.stage.pool();
+    fingerprint_of(&site.stage).await
+}
+
+async fn fingerprint_of(stage: &Stage) -> String {
+    let pool = stage.pool();
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT quote_ident(table_name) FROM information_schema.tables
           WHERE table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY 1",
@@ -190,7 +199,7 @@ pub(super) async fn fingerprint(site: &Site) -> String {
     let all = tables.iter().map(of).collect::<Vec<_>>().join(" UNION ALL ");
     let rows: Vec<String> =
         sqlx::query_scalar(AssertSqlSafe(all)).fetch_all(pool).await.expect("the rows are read");
-    let files = crate::support::Record::of(pool, site.stage.folder.path()).await;
+    let files = crate::support::Record::of(pool, stage.folder.path()).await;
     format!("{rows:?} {files:?}")
 }
 
@@ -309,4 +318,72 @@ async fn a_browsers_session_looks_and_acts_only_by_its_own_forms() {
         }
     }
     assert!(buttons > 8, "{buttons} buttons were pressed");
+
+/// The documented delivery of a change of status.
+const DELIVERY: &str = r#"{"event":"taskStatusUpdated","history_items":[{"id":"2800787326392370170","type":1,"date":"1642736194135","field":"status","parent_id":"162641062","data":{"status_type":"custom"},"source":null,"user":{"id":183,"username":"John"},"before":{"status":"to do"},"after":{"status":"ready for edit"}}],"task_id":"1vj38vv","webhook_id":"7fa3ec74-69a8-4530-a251-8a13730bd204"}"#;
+
+/// The status and the code of a delivery with these headers, or what became of it.
+async fn deliver(
+    router: &Router,
+    path: &str,
+    headers: &[(&str, String)],
+    body: &str,
+) -> (u16, String) {
+    let sent = request("POST", path).header(header::CONTENT_TYPE, "application/json");
+    let sent = headers.iter().fold(sent, |sent, (name, value)| sent.header(*name, value));
+    let sent = sent.body(Body::from(body.to_owned())).expect("a request");
+    let answer = router.clone().oneshot(sent).await.expect("an answer");
+    let status = answer.status().as_u16();
+    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("it reads");
+    let told: Value = serde_json::from_slice(&bytes).expect("it is JSON");
+    let told = told.get("code").or_else(|| told.get("result")).and_then(Value::as_str);
+    (status, told.unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn clickups_webhook_takes_what_is_signed_and_nothing_else() {
+    let works = Works::new(&[9], &[9]).await;
+    let key = keys::create(works.stage.pool(), "operator", Role::Operate, BY, noon()).await;
+    let key = bearer(&key.expect("the key is made"));
+    let right = signature(SECRET, DELIVERY.as_bytes());
+    let another = DELIVERY.replace("1vj38vv", "1vj38vw");
+    let signed = |value: &str| vec![("x-signature", value.to_owned())];
+    let refused = [
+        ("none", vec![]),
+        ("empty", signed("")),
+        ("no hex", signed("signed")),
+        ("wrong", signed(&"0".repeat(64))),
+        ("cut", signed(&right[..62])),
+        ("another body's", signed(&signature(SECRET, another.as_bytes()))),
+        ("another secret's", signed(&signature("another", DELIVERY.as_bytes()))),
+        ("an operator's key", vec![("authorization", key.clone())]),
+        ("in another header", vec![("authorization", bearer(&right))]),
+    ];
+    // An open server and one with keys: the signature is the key of both.
+    for router in [works.router(true), works.router(false)] {
+        let before = fingerprint_of(&works.stage).await;
+        for (what, headers) in &refused {
+            let told = deliver(&router, webhook::PATH, headers, DELIVERY).await;
+            assert_eq!(told, (403, "bad_signature".to_owned()), "{what}");
+        }
+        for body in [another.as_str(), &format!("{DELIVERY} "), ""] {
+            let told = deliver(&router, webhook::PATH, &signed(&right), body).await;
+            assert_eq!(told, (403, "bad_signature".to_owned()), "{body}");
+        }
+        for path in ["/webhooks/clickup/image-editing", "/webhooks/another"] {
+            let told = deliver(&router, path, &signed(&right), DELIVERY).await;
+            assert_eq!(told, (404, "no_such_route".to_owned()), "{path}");
+        }
+        let plain = mathesis::http::router(works.app(true));
+        let told = deliver(&plain, webhook::PATH, &signed(&right), DELIVERY).await;
+        assert_eq!(told, (404, "no_such_route".to_owned()), "no workflow has a pipeline here");
+        assert_eq!(before, fingerprint_of(&works.stage).await, "a refusal did something");
+    }
+    for (router, result) in [(works.router(false), "job"), (works.router(true), "duplicate")] {
+        let before = fingerprint_of(&works.stage).await;
+        let told = deliver(&router, webhook::PATH, &signed(&right), DELIVERY).await;
+        assert_eq!(told, (200, result.to_owned()));
+        assert_eq!(before == fingerprint_of(&works.stage).await, result == "duplicate");
+    }
+}
 }
