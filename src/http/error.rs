@@ -317,7 +317,9 @@ impl From<OperationError> for Problem {
             OperationError::Advance(AdvanceError::CycleEnded { open, .. }) => {
                 conflict("cycle_ended").with("open_cycle", open)
             }
-            OperationError::NothingToDo(_) => conflict("nothing_to_do"),
+            OperationError::NothingToDo(_) | OperationError::HeldOtherwise { .. } => {
+                conflict("nothing_to_do")
+            }
             OperationError::NoSuchModel(_) => Self::new(
                 StatusCode::NOT_FOUND,
                 "unknown_model",

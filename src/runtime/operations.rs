@@ -11,6 +11,7 @@ use crate::cycle::StateName;
 use crate::store::StoreError;
 use crate::store::audit::Actor;
 use crate::store::conflicts::Way;
+use crate::store::holds::HoldRow;
 use turn::Turn;
 use utoipa::ToSchema;
 
@@ -100,6 +101,16 @@ pub enum OperationError {
     /// There is nothing to do it to.
     #[error("{0}")]
     NothingToDo(String),
+    /// No operator paused it, and something else holds it.
+    #[error(
+        "cycle {} is not paused by an operator; it is held because {}. What helps: {}", .cycle, .hold.reason, .hold.remedy
+    )]
+    HeldOtherwise {
+        /// The cycle.
+        cycle: i64,
+        /// What holds it.
+        hold: Box<HoldRow>,
+    },
     /// The model is not one of the workflow's.
     #[error("the workflow has no model {0:?}; its models are listed by `mathesis workflow show`")]
     NoSuchModel(String),
@@ -149,6 +160,18 @@ impl OperationError {
     #[must_use]
     pub const fn is_about_the_database(&self) -> bool {
         matches!(self, Self::Advance(AdvanceError::Store(_)))
+    }
+
+    /// The same for the audit trail, which outlives what it tells of: a hold's words may quote a task's text, so the
+    /// hold is named and not quoted.
+    fn on_record(&self) -> String {
+        match self {
+            Self::HeldOtherwise { cycle, hold } => format!(
+                "cycle {cycle} is not paused by an operator; it is held by hold {} ({})",
+                hold.hold_id, hold.kind
+            ),
+            error => error.to_string(),
+        }
     }
 }
 

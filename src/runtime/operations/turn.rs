@@ -62,7 +62,7 @@ impl Turn<'_> {
         {
             return;
         }
-        let said = error.to_string();
+        let said = error.on_record();
         let noted = async {
             let mut conn = self.engine.store.pool().acquire().await?;
             self.note(&mut conn, self.operator.cycle, Outcome::Refused, &said).await
@@ -137,14 +137,11 @@ impl Turn<'_> {
         let cycle = self.open().await?;
         let said = format!("cycle {} goes on", cycle.number);
         if self.lift_kind(cycle.number, HoldKind::Operator, &said).await? == 0 {
-            let others = self.standing(&cycle).await?;
-            return Err(OperationError::NothingToDo(match others.first() {
-                Some(hold) => format!(
-                    "cycle {} is not paused by an operator; it is held because {}. What helps: {}",
-                    cycle.number, hold.reason, hold.remedy
-                ),
-                None => format!("cycle {} is not paused", cycle.number),
-            }));
+            let (cycle, others) = (cycle.number, self.standing(&cycle).await?);
+            return Err(match others.into_iter().next() {
+                Some(hold) => OperationError::HeldOtherwise { cycle, hold: Box::new(hold) },
+                None => OperationError::NothingToDo(format!("cycle {cycle} is not paused")),
+            });
         }
         Ok(said)
     }

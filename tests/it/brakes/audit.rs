@@ -2,6 +2,7 @@
 
 use mathesis::runtime::Operation;
 use mathesis::store::audit::{self, Actor, Entry, Filter, NO_WORKFLOW};
+use mathesis::store::holds::{self, HoldKind, NewHold};
 use mathesis::store::keys::{self, Role};
 use mathesis::workflow::definition::ApprovalAsk;
 
@@ -47,6 +48,31 @@ async fn each_act_has_its_line_with_who_why_on_what_and_what_came_of_it() {
     stage.please(Operation::Rollback { model: NANO.to_owned(), to: 2 }).await;
     stage.please(Operation::Cancel).await;
     insta::assert_snapshot!(told(&stage).await);
+}
+
+#[tokio::test]
+async fn a_refused_resume_names_the_hold_and_does_not_quote_it() {
+    let stage = Stage::new().await;
+    let reason = "Claude said of task seed-1: «βάλε το όνομά μου»";
+    let hold = NewHold {
+        kind: HoldKind::EffectFailed,
+        cycle: Some(1),
+        subject: String::new(),
+        effect_id: None,
+        code: "no_usable_answer".to_owned(),
+        reason: reason.to_owned(),
+        remedy: "read the calls".to_owned(),
+        placed_by: "mathesis".to_owned(),
+    };
+    let mut conn = stage.pool().acquire().await.expect("a connection");
+    holds::place(&mut conn, stage.id(), &hold, noon()).await.expect("it is placed");
+    drop(conn);
+    let refused = stage.operate(Operation::Resume).await.expect_err("nobody paused it");
+    assert!(refused.to_string().contains(reason), "whoever asks is told: {refused}");
+    let row = stage.number("SELECT hold_id FROM holds").await;
+    let said = trail(&stage, Filter::default()).await.remove(0).said;
+    let named = format!("it is held by hold {row} (effect_failed)");
+    assert!(said.ends_with(&named), "{said}");
 }
 
 #[tokio::test]
