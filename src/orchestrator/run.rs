@@ -295,9 +295,10 @@ impl<'r> Run<'r> {
         };
         match report.rejected.first() {
             None => Ok(()),
-            Some(rejection) if rejection.code == "task_removed" => {
-                Err(Halt::NotWanted("its run was removed by the cleanup".to_owned()))
-            }
+            Some(rejection) if rejection.code == "task_removed" => Err(Halt::NotWanted(
+                "its run was removed, by the cleanup or because an operator had its task forgotten"
+                    .to_owned(),
+            )),
             Some(rejection) => {
                 // The learning layer never breaks production: the run goes on without this line.
                 tracing::error!(

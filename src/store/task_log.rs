@@ -29,7 +29,7 @@ pub enum Recorded {
         /// What it clashes with, for people.
         detail: String,
     },
-    /// Retention has removed the task; a late event does not revive it.
+    /// Retention has removed the task, or an operator had it forgotten; a late event does not revive it.
     TaskRemoved,
 }
 

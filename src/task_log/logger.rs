@@ -271,7 +271,7 @@ impl LogReport {
             Recorded::TaskRemoved => self.rejected.push(Rejection {
                 index,
                 code: "task_removed",
-                detail: "this run was removed by the cleanup; a late event does not revive it"
+                detail: "this run was removed, by the cleanup or because an operator had its task forgotten; a late event does not revive it"
                     .to_owned(),
             }),
         }

@@ -193,6 +193,8 @@ async fn a_late_event_does_not_revive_it_and_a_second_time_finds_nothing() {
     let late = stage.try_log(private_task("seed-1")).await;
     assert!(late.rejected.iter().all(|refused| refused.code == "task_removed"), "{late:?}");
     assert_eq!(late.accepted, 0);
+    let said = &late.rejected[0].detail;
+    assert!(said.contains("cleanup") && said.contains("forgotten"), "whichever it was: {said}");
     let again = forget(&stage, "seed-1", None).await.expect("twice is as good as once");
     assert_eq!(again.said, "nothing of task seed-1 was left to forget");
     let filter = Filter { act: Some("forget"), ..Filter::default() };
