@@ -224,15 +224,16 @@ fn holds(workflow: &str, it: &Analytics) -> Vec<Hold> {
             remedy: hold.remedy.clone(),
             since: words::moment(hold.placed_at, it.time_zone),
             by: hold.placed_by.clone(),
-            page: decided_on(workflow, &hold.kind),
+            page: decided_on(workflow, &hold.code),
             releases: releases(workflow, number, &hold.kind),
         })
         .collect()
 }
 
-/// The page on which a hold of that kind is decided.
-pub(super) fn decided_on(workflow: &str, kind: &str) -> Option<String> {
-    (kind == "config_conflict").then(|| links::section(workflow, "conflicts"))
+/// The page on which a hold with that code is decided. What is no text holds as an edit does, and there is nothing to
+/// choose between.
+pub(super) fn decided_on(workflow: &str, code: &str) -> Option<String> {
+    (code == "config_conflict").then(|| links::section(workflow, "conflicts"))
 }
 
 /// The buttons that lift a hold of that kind.

@@ -122,6 +122,16 @@ pub enum FilesError {
         /// The link.
         path: PathBuf,
     },
+    /// A link to what is another model's.
+    #[error(
+        "{} is a link to what is model {model}'s too, so that two models would write the same file. Nothing was changed. Give each its own", path.display()
+    )]
+    LinkShared {
+        /// The link.
+        path: PathBuf,
+        /// The other model.
+        model: String,
+    },
     /// The marker or a backup's manifest cannot be read as such.
     #[error(
         "{} cannot be read: {source}. Nothing was changed. If the files beside it are as they should be, move it away", path.display()
@@ -165,10 +175,26 @@ impl FilesError {
             Self::TooLarge { .. } => "too_large",
             Self::WrongKind { .. } => "wrong_kind",
             Self::LinkOutside { .. } => "link_outside",
+            Self::LinkShared { .. } => "link_shared",
             Self::Unreadable { .. } => "unreadable",
             Self::BadName { .. } => "bad_name",
             Self::Locked { .. } => "locked",
         }
+    }
+
+    /// True where a person put something into the folder that only a person can put right.
+    #[must_use]
+    pub const fn is_for_a_person(&self) -> bool {
+        matches!(
+            self,
+            Self::HandEdited { .. }
+                | Self::NotText { .. }
+                | Self::TooLarge { .. }
+                | Self::WrongKind { .. }
+                | Self::LinkOutside { .. }
+                | Self::LinkShared { .. }
+                | Self::Unreadable { .. }
+        )
     }
 
     /// A file that a person edited, found while nothing was being changed.

@@ -58,7 +58,7 @@ impl FolderState {
 ///
 /// # Errors
 /// A file that is not UTF-8, holds a NUL, is over [`FILE_BYTES_MAX`], or a link that leads out of
-/// `config_folder`; a marker that is not ours to read; [`FilesError::Locked`] after five seconds.
+/// `config_folder` or to another model's; a marker that is not ours to read; [`FilesError::Locked`] after five seconds.
 /// Reading changes nothing.
 pub fn read_model(config_folder: &Path, model: &str) -> Result<FolderState, FilesError> {
     let paths = Paths::new(config_folder, model)?;
@@ -132,6 +132,7 @@ pub(super) fn is_plain_name(name: &str) -> bool {
 /// Where a model's things are, with links checked.
 pub(super) struct Paths {
     root: PathBuf,
+    model: String,
     /// The model's folder, which may not exist yet.
     pub(super) folder: PathBuf,
 }
@@ -148,7 +149,7 @@ impl Paths {
             Err(error) if error.kind() == io::ErrorKind::NotFound => config_folder.to_owned(),
             root => root.map_err(FilesError::io("open", config_folder))?,
         };
-        let mut paths = Self { folder: root.join(model), root };
+        let mut paths = Self { folder: root.join(model), model: model.to_owned(), root };
         paths.folder = paths.inside(paths.folder.clone())?;
         if paths.folder.exists() && !paths.folder.is_dir() {
             return Err(FilesError::WrongKind { path: paths.folder, wanted: "folder" });
@@ -165,10 +166,26 @@ impl Paths {
         if !path.is_symlink() {
             return Ok(path);
         }
-        match fs::canonicalize(&path) {
-            Ok(real) if real.starts_with(&self.root) => Ok(real),
-            _ => Err(FilesError::LinkOutside { path }),
+        let real = match fs::canonicalize(&path) {
+            Ok(real) if real.starts_with(&self.root) => real,
+            _ => return Err(FilesError::LinkOutside { path }),
+        };
+        match self.also_of(&real)? {
+            None => Ok(real),
+            Some(model) => Err(FilesError::LinkShared { path, model }),
         }
+    }
+
+    /// The other model whose folder or file this is, too: what stands directly in the config folder is a model's.
+    fn also_of(&self, real: &Path) -> Result<Option<String>, FilesError> {
+        let others = list_models(&self.root)?.into_iter().filter(|other| *other != self.model);
+        Ok(others.into_iter().find(|other| {
+            let folder = self.root.join(other);
+            let files = ConfigFile::ALL.map(ConfigFile::file_name);
+            let own = files.into_iter().chain([MARKER_NAME, LOCK_NAME]);
+            let is = |path: &Path| fs::canonicalize(path).is_ok_and(|its| its == real);
+            is(&folder) || own.into_iter().any(|name| is(&folder.join(name)))
+        }))
     }
 
     pub(super) fn marker_path(&self) -> PathBuf {

@@ -285,6 +285,33 @@ fn links_may_stay_inside_the_config_folder_only() {
 
 #[cfg(unix)]
 #[test]
+fn a_link_to_what_is_another_models_is_refused() {
+    use std::os::unix::fs::symlink;
+    let stage = Stage::with_version_1();
+    symlink(MODEL, stage.config.join("another")).unwrap();
+    let refused = read_model(&stage.config, "another").unwrap_err();
+    assert_eq!(refused.code(), "link_shared");
+    assert!(refused.to_string().contains(MODEL), "{refused}");
+    let written = write_version(&stage.config, "another", &to_version_2());
+    assert_eq!(written.unwrap_err().code(), "link_shared");
+    assert_eq!(stage.content("research.md"), OLD[1]);
+    read_model(&stage.config, MODEL).expect("the one whose folder it is goes on");
+
+    // A document of another model's, and one that two models link to.
+    fs::remove_file(stage.config.join("another")).unwrap();
+    fs::create_dir(stage.config.join("another")).unwrap();
+    let linked = stage.config.join("another/research.md");
+    symlink(stage.path("research.md"), &linked).unwrap();
+    assert_eq!(read_model(&stage.config, "another").unwrap_err().code(), "link_shared");
+    fs::rename(stage.path("research.md"), stage.config.join("shared.md")).unwrap();
+    symlink("../shared.md", stage.path("research.md")).unwrap();
+    assert_eq!(read_model(&stage.config, MODEL).unwrap_err().code(), "link_shared");
+    fs::remove_file(linked).unwrap();
+    read_model(&stage.config, MODEL).expect("its own again");
+}
+
+#[cfg(unix)]
+#[test]
 fn nothing_is_written_through_a_link_that_leads_out() {
     use std::os::unix::fs::symlink;
     let outside = tempfile::tempdir().unwrap();

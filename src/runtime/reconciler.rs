@@ -310,11 +310,15 @@ async fn report(
     model: &str,
     error: &FilesError,
 ) -> Result<(), StoreError> {
-    let failure = crate::effects::files_failure(model, error);
-    if failure.hold != HoldKind::ConfigConflict {
+    if !error.is_for_a_person() {
         tracing::warn!(model.name = model, error = %error, "the config folder cannot be kept in step");
         return Ok(());
     }
+    let failure = crate::effects::files_failure(model, error);
+    let remedy = match error {
+        FilesError::HandEdited { .. } => failure.remedy,
+        _ => format!("put it right on {}; the hold then lifts by itself", engine.settings.host),
+    };
     let hold = NewHold {
         kind: HoldKind::ConfigConflict,
         cycle: None,
@@ -322,10 +326,13 @@ async fn report(
         effect_id: None,
         code: failure.code.to_owned(),
         reason: failure.words,
-        remedy: failure.remedy,
+        remedy,
         placed_by: "mathesis".to_owned(),
     };
     let mut tx = engine.store.pool().begin().await?;
+    let lift =
+        Lift { by: "mathesis", reason: Some("something else holds it now"), now: engine.now() };
+    holds::lift_other_codes(&mut tx, workflow_id, &hold, lift).await?;
     holds::place(&mut tx, workflow_id, &hold, engine.now()).await?;
     tx.commit().await?;
     Ok(())

@@ -241,6 +241,34 @@ pub async fn lift_subject(
     Ok(lifted)
 }
 
+/// Lifts the workflow's hold in whose place this one comes: of its kind and subject, and with another code.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn lift_other_codes(
+    conn: &mut PgConnection,
+    workflow_id: i64,
+    hold: &NewHold,
+    lift: Lift<'_>,
+) -> Result<u64, StoreError> {
+    let lifted = sqlx::query!(
+        "UPDATE holds SET lifted_at = $5, lifted_by = $6, lift_reason = $7
+          WHERE workflow_id = $1 AND kind = $2 AND subject = $3 AND code <> $4 AND lifted_at IS NULL",
+        workflow_id,
+        hold.kind.as_str(),
+        hold.subject,
+        hold.code,
+        lift.now,
+        lift.by,
+        lift.reason
+    )
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    unpark(conn, workflow_id, lifted).await?;
+    Ok(lifted)
+}
+
 /// True while a workflow hold of that kind and subject stands.
 ///
 /// # Errors

@@ -179,7 +179,7 @@ async fn of_files(context: &Context, workflow: &Workflow) -> Vec<Finding> {
                     ),
                 ),
                 "unreadable" => {
-                    bad(check, said, "Let the user that runs Mathesis read and write the folder and its files.")
+                    bad(check, said, "Put right what it says: the user that runs Mathesis has to be able to read and write there, and a prompt is text of up to 8 MiB. A hold then lifts by itself.")
                 }
                 "half_written" => {
                     note(check, said, "A running server ends it; start `mathesis serve` if none runs.")

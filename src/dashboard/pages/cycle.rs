@@ -150,7 +150,7 @@ fn holds(place: Place<'_>, status: &CycleStatus) -> Vec<Hold> {
             remedy: hold.remedy.clone(),
             since: words::moment(hold.since, place.zone),
             by: hold.by.clone(),
-            page: decided_on(place.workflow, &hold.kind),
+            page: decided_on(place.workflow, &hold.code),
             releases: releases(place.workflow, Some(status.cycle), &hold.kind),
         })
         .collect()

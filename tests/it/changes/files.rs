@@ -73,6 +73,32 @@ async fn another_machines_stale_folder_is_brought_in_step() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_no_text_holds_as_an_edit_does_until_it_is_put_right() {
+    let stage = testing_stage().await;
+    look_at_files(&stage).await;
+    let (file, original) = (stage.file(WAN, RESEARCH), stage.read(WAN, RESEARCH));
+    let large = vec![b'x'; (8 << 20) + 1];
+    for (unusable, code) in [(b"\xff".to_vec(), "not_text"), (large, "too_large")] {
+        fs::write(&file, &unusable).expect("the file can be written");
+        look_at_files(&stage).await;
+        look_at_files(&stage).await;
+        let hold = stage.the_hold().await;
+        assert_eq!((hold.kind.as_str(), hold.code.as_str()), ("config_conflict", code));
+        assert!(hold.reason.contains(RESEARCH) && hold.remedy.contains("by itself"), "{hold:?}");
+        assert!(fs::read(&file).expect("it reads") == unusable, "it is left alone");
+        assert!(stage.assign(code, WAN).await.arm.is_none(), "nothing new is dealt");
+    }
+    // Read as text again it is an edit, and the hold says so.
+    fs::write(&file, "edited by hand").expect("the file can be written");
+    look_at_files(&stage).await;
+    assert_eq!(stage.the_hold().await.code, "config_conflict");
+    fs::write(&file, original).expect("the file can be put back");
+    look_at_files(&stage).await;
+    assert_eq!(held_by(&stage).await, Vec::<String>::new());
+    assert!(stage.assign("after", WAN).await.arm.is_some(), "the test goes on");
+}
+
+#[tokio::test]
 async fn a_hand_edit_during_a_test_holds_everything_until_the_file_is_put_back() {
     let stage = testing_stage().await;
     look_at_files(&stage).await;
