@@ -8,8 +8,8 @@ use mathesis::store::keys::{self, Role};
 use serde_json::json;
 
 use super::{Answer, BY, EVENTS, Site, request};
-use crate::support::TaskRun;
 use crate::support::stage::{NANO, WAN, noon};
+use crate::support::{Statements, TaskRun};
 
 const WF: &str = "/v1/workflows/image-editing";
 
@@ -104,6 +104,33 @@ async fn what_needs_no_key_says_nothing_but_signs_of_life() {
         assert_eq!(site.get(path).await.status, 200, "{path}");
     }
     assert_eq!(site.get("/readyz").await.text, "ready\n");
+}
+
+#[tokio::test]
+async fn a_key_works_at_once_though_others_did_not_a_moment_ago() {
+    let site = Site::unmeasured(false).await;
+    let path = format!("{WF}/cycle");
+    for n in 0..20 {
+        let wrong = with_key(&site, "GET", &path, Some("mth_read_guess")).await;
+        assert_eq!(wrong.problem(), (401, "key_unknown".to_owned()));
+        let key = site.key(&format!("reader-{n}"), Role::Read).await;
+        assert_eq!(with_key(&site, "GET", &path, Some(&key)).await.status, 200, "key {n}");
+    }
+}
+
+#[tokio::test]
+async fn many_wrong_keys_at_a_time_cost_a_read_or_two() {
+    let site = Site::unmeasured(false).await;
+    let path = format!("{WF}/cycle");
+    assert_eq!(with_key(&site, "GET", &path, Some("mth_read_guess")).await.status, 401);
+    let statements = Statements::counting();
+    let guesses: Vec<String> = (0..500).map(|n| format!("mth_read_{n}")).collect();
+    let guesses = guesses.iter().map(|guess| with_key(&site, "GET", &path, Some(guess)));
+    for answer in futures::future::join_all(guesses).await {
+        assert_eq!(answer.problem(), (401, "key_unknown".to_owned()));
+    }
+    let cost = statements.since();
+    assert!((1..=4).contains(&cost), "{cost} statements");
 }
 
 #[tokio::test]

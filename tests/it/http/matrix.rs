@@ -275,7 +275,6 @@ async fn token_of(site: &Site, session: &str) -> String {
 #[tokio::test]
 async fn a_browsers_session_looks_and_acts_only_by_its_own_forms() {
     let site = Site::unmeasured(false).await;
-    // All keys before the first call: unknown keys are looked for ten times a second at most.
     let reader = site.key("reader", Role::Read).await;
     let operator = site.key("operator", Role::Operate).await;
     let another = site.key("another", Role::Operate).await;
@@ -318,6 +317,7 @@ async fn a_browsers_session_looks_and_acts_only_by_its_own_forms() {
         }
     }
     assert!(buttons > 8, "{buttons} buttons were pressed");
+}
 
 /// The documented delivery of a change of status.
 const DELIVERY: &str = r#"{"event":"taskStatusUpdated","history_items":[{"id":"2800787326392370170","type":1,"date":"1642736194135","field":"status","parent_id":"162641062","data":{"status_type":"custom"},"source":null,"user":{"id":183,"username":"John"},"before":{"status":"to do"},"after":{"status":"ready for edit"}}],"task_id":"1vj38vv","webhook_id":"7fa3ec74-69a8-4530-a251-8a13730bd204"}"#;
@@ -385,5 +385,4 @@ async fn clickups_webhook_takes_what_is_signed_and_nothing_else() {
         assert_eq!(told, (200, result.to_owned()));
         assert_eq!(before == fingerprint_of(&works.stage).await, result == "duplicate");
     }
-}
 }
