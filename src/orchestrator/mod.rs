@@ -34,7 +34,7 @@ pub mod wavespeed;
 pub mod webhook;
 
 pub use definition::PipelineDefinition;
-pub use pipeline::{Pipeline, ServiceSettings, Services};
+pub use pipeline::{Fates, Pipeline, ServiceSettings, Services};
 pub use probe::Probe;
 pub use queue::Worked;
 pub use rounds::{RoundError, run as run_rounds};

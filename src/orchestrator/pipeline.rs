@@ -1,7 +1,7 @@
 //! The pipeline of one workflow in this process: what it works with, and the three services.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ use crate::claude::ClaudeApi;
 use crate::clock::Clock;
 use crate::runtime::{Engine, VersionAssigner, Workflow};
 use crate::settings::Secret;
+use crate::store::pipeline::feedback::Place;
 use crate::task_log::TaskLogger;
 
 /// Where the services are, and the keys for them.
@@ -114,4 +115,22 @@ pub struct Pipeline {
     pub probe: Probe,
     /// Rung when there may be a job to claim.
     pub wake: Notify,
+    /// Where the next round that looks after pictures begins.
+    pub fates: Fates,
+}
+
+/// How far the round that looks after pictures has come, in this process; without it, looks that always fail would be
+/// all that is ever tried.
+#[derive(Debug, Default)]
+pub struct Fates(Mutex<Option<Place>>);
+
+impl Fates {
+    pub(super) fn begin(&self) -> Place {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Place::FIRST)
+    }
+
+    /// `None`: from the oldest again.
+    pub(super) fn go_on(&self, after: Option<Place>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = after;
+    }
 }

@@ -138,7 +138,8 @@ impl Pipeline {
     }
 
     /// Looks whether pictures that were given back long enough ago are still there; returns how many it looked at.
-    /// A look that fails keeps no other from being made.
+    /// A look that fails keeps no other from being made: the next round goes on behind it, and begins with the oldest
+    /// again once it has come to the end.
     ///
     /// # Errors
     /// [`RoundError`], the first one; what was found out of the others stays, and is told.
@@ -146,7 +147,10 @@ impl Pipeline {
         let (pool, workflow_id) = (self.engine.store.pool(), self.workflow.workflow_id);
         let days = self.definition.keys.rounds.kept_after_days;
         let before = self.engine.now() - chrono::Duration::days(days.into());
-        let due = feedback::due(pool, workflow_id, before, FATES_MAX).await?;
+        let after = self.fates.begin();
+        let due = feedback::due(pool, workflow_id, before, after, FATES_MAX).await?;
+        let is_full = i64::try_from(due.len()).is_ok_and(|looked| looked >= FATES_MAX);
+        self.fates.go_on(due.last().filter(|_| is_full).map(feedback::GivenBack::place));
         let mut first_failure = None;
         for picture in &due {
             if let Err(error) = self.find_out_fate(picture).await {

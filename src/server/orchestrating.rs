@@ -14,7 +14,7 @@ use crate::claude::ClaudeApi;
 use crate::http::Route;
 use crate::orchestrator::definition::{FILE, load};
 use crate::orchestrator::{
-    Pipeline, PipelineDefinition, Probe, ServiceSettings, Services, run_rounds, webhook,
+    Fates, Pipeline, PipelineDefinition, Probe, ServiceSettings, Services, run_rounds, webhook,
 };
 use crate::runtime::Runtime;
 use crate::settings::{Secret, Settings};
@@ -165,6 +165,7 @@ impl Plan {
             assigner: runtime.assigner().clone(),
             probe: Probe::default(),
             wake: Notify::new(),
+            fates: Fates::default(),
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(Arc::clone(&pipeline).run(stop.clone()));

@@ -190,6 +190,7 @@ fn pipeline(
         assigner: stage.assigner.clone(),
         probe,
         wake: Notify::new(),
+        fates: Fates::default(),
     })
 }
 

@@ -14,6 +14,28 @@ pub struct GivenBack {
     pub task_id: String,
     /// The attachment's title.
     pub title: String,
+    /// When it was given back.
+    pub finished_at: DateTime<Utc>,
+}
+
+impl GivenBack {
+    /// Where it stands among all of them.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        Place { finished_at: self.finished_at, job_id: self.job_id }
+    }
+}
+
+/// A place in the order of pictures by when they were given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    finished_at: DateTime<Utc>,
+    job_id: i64,
+}
+
+impl Place {
+    /// Before all of them.
+    pub const FIRST: Self = Self { finished_at: DateTime::UNIX_EPOCH, job_id: 0 };
 }
 
 /// What became of a picture, not logged yet.
@@ -89,7 +111,7 @@ pub async fn found_out(
     Ok(())
 }
 
-/// Pictures given back before `finished_before` of which nothing is known yet, oldest first.
+/// Pictures given back before `finished_before` of which nothing is known yet, oldest first, from a place on.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -97,16 +119,20 @@ pub async fn due(
     pool: &PgPool,
     workflow_id: i64,
     finished_before: DateTime<Utc>,
+    after: Place,
     limit: i64,
 ) -> Result<Vec<GivenBack>, StoreError> {
     Ok(sqlx::query_as!(
         GivenBack,
-        r#"SELECT job_id, task_id, upload_title AS "title!" FROM pipeline_jobs
+        r#"SELECT job_id, task_id, upload_title AS "title!", finished_at AS "finished_at!"
+             FROM pipeline_jobs
             WHERE workflow_id = $1 AND outcome = 'winner' AND feedback_kept IS NULL
-              AND finished_at <= $2
-            ORDER BY finished_at LIMIT $3"#,
+              AND finished_at <= $2 AND (finished_at, job_id) > ($3, $4)
+            ORDER BY finished_at, job_id LIMIT $5"#,
         workflow_id,
         finished_before,
+        after.finished_at,
+        after.job_id,
         limit
     )
     .fetch_all(pool)

@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use mathesis::claude::{ApiKey, ClaudeSettings, HttpClaude};
 use mathesis::clock::Clock as _;
 use mathesis::orchestrator::definition::PipelineKeys;
-use mathesis::orchestrator::{Pipeline, Probe, ServiceSettings, Services, Worked};
+use mathesis::orchestrator::{Fates, Pipeline, Probe, ServiceSettings, Services, Worked};
 use mathesis::settings::Secret;
 use mathesis::stand_in::fault::Fault;
 use mathesis::stand_in::script::Matcher;
@@ -227,6 +227,7 @@ fn remade(
         assigner: works.stage.assigner.clone(),
         probe: Probe::default(),
         wake: Notify::new(),
+        fates: Fates::default(),
     })
 }
 

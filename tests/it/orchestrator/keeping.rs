@@ -188,3 +188,34 @@ async fn a_picture_that_cannot_be_looked_at_keeps_no_other_from_being_looked_at(
     assert_eq!(works.pipeline.find_out_fates().await.expect("it looks"), 1);
     assert_eq!(works.value(told).await, json!(tasks));
 }
+
+#[tokio::test]
+async fn fifty_pictures_that_can_never_be_looked_at_do_not_starve_the_next() {
+    let works = Works::new(&[9], &[9]).await;
+    let task = works.task("Σκούρος ουρανός");
+    works.deliver_status(&task, "ready for edit", "1").await;
+    assert!(matches!(works.work().await, Worked::Finished(Ended::Winner { .. })));
+    sqlx::query(
+        "INSERT INTO pipeline_jobs (workflow_id, task_id, run, source, status, run_after, outcome, upload_title,
+                                    created_at, finished_at)
+         SELECT workflow_id, 'locked' || n, 1, source, status, run_after, outcome, upload_title, created_at,
+                finished_at - interval '1 day'
+           FROM pipeline_jobs, generate_series(1, 50) AS n",
+    )
+    .execute(works.stage.pool())
+    .await
+    .expect("older ones are there");
+    let kept_after = works.pipeline.definition.keys.rounds.kept_after_days;
+    works.stage.clock.advance(Duration::days(i64::from(kept_after) + 1));
+    let forbidden = Fault::status(403, r#"{"err":"Forbidden","ECODE":"ACCESS_999"}"#);
+    let locked = Matcher::clickup().method("GET").path("/api/v2/task/locked*");
+    works.script.when(locked.clone(), 1000, forbidden);
+
+    works.pipeline.find_out_fates().await.expect_err("every look fails");
+    assert_eq!(works.script.seen(&locked).len(), 50);
+    assert_eq!(works.pipeline.find_out_fates().await.expect("it goes on behind them"), 1);
+    let kept = works.value("SELECT to_jsonb(feedback_kept) FROM tasks").await;
+    assert_eq!(kept, json!(true));
+    works.pipeline.find_out_fates().await.expect_err("and begins with the oldest again");
+    assert_eq!(works.script.seen(&locked).len(), 100);
+}
