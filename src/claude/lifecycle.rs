@@ -93,6 +93,7 @@ const RETIREMENTS: &[(&str, i32, u32, u32)] = &[
     ("claude-sonnet-4", 2026, 6, 15),
     ("claude-sonnet-4-0", 2026, 6, 15),
     ("claude-mythos-preview", 2026, 6, 30),
+    ("claude-opus-4-1", 2026, 8, 5),
     ("claude-sonnet-4-5", 2026, 11, 30),
 ];
 
@@ -122,6 +123,14 @@ mod tests {
         {
             assert_eq!(published_stage(form, day("2026-11-29")), Stage::Deprecated(end));
             assert_eq!(published_stage(form, day("2026-11-30")), Stage::Retired(end));
+        }
+        for form in ["claude-opus-4-1", "claude-opus-4-1-20250805"] {
+            let end = Stage::Retired(Some(day("2026-08-05")));
+            assert_eq!(
+                published_stage(form, day("2026-11-30")),
+                end,
+                "and not as a form of opus-4"
+            );
         }
         assert_eq!(published_stage("claude-opus-5-5", day("2026-11-30")), Stage::Active);
         assert_eq!(published_stage("claude-sonnet-4-6", day("2026-11-30")), Stage::Active);
