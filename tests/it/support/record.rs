@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use chrono::DateTime;
+use mathesis::store::{due, workflows};
 use serde_json::Value;
 use sqlx::PgPool;
 
@@ -55,26 +57,15 @@ pub struct Record {
 /// A watch is opened and ended by the next look after its version was adopted or replaced, not with it. Where nobody
 /// looks any more, the record says so.
 async fn await_watches(pool: &PgPool) {
+    let mut conn = pool.acquire().await.expect("a connection");
+    let ids = workflows::ids(&mut conn).await.expect("the workflows read");
+    let ids: Vec<i64> = ids.into_iter().map(|(id, _)| id).collect();
+    drop(conn);
     let asked_until = Instant::now() + PATIENCE;
     while Instant::now() < asked_until {
-        let behind: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM watches w
-                             WHERE w.ended_at IS NULL
-                               AND NOT EXISTS (SELECT FROM prompt_versions v
-                                                WHERE v.workflow_id = w.workflow_id AND v.model_name = w.model_name
-                                                  AND v.version = w.version AND v.is_active))
-                 OR EXISTS (SELECT FROM prompt_versions v
-                              JOIN experiments e ON e.workflow_id = v.workflow_id AND e.cycle = v.cycle
-                               AND e.model_name = v.model_name AND e.candidate_version = v.version
-                             WHERE v.is_active AND e.status = 'adopted' AND e.control_count > 0
-                               AND NOT EXISTS (SELECT FROM watches w
-                                                WHERE w.workflow_id = e.workflow_id AND w.cycle = e.cycle
-                                                  AND w.model_name = e.model_name))",
-        )
-        .fetch_one(pool)
-        .await
-        .expect("the watches read");
-        if !behind {
+        // No run arrived before that day, so what is due is a watch that is missing or outlived its version.
+        let behind = due::standing_watches(pool, &ids, &[], DateTime::UNIX_EPOCH).await;
+        if behind.expect("the watches read").is_empty() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
