@@ -112,7 +112,9 @@ pub struct TaskData<'p> {
 pub struct ModelData<'p> {
     /// The model.
     pub model: &'p str,
-    /// Its versions, newest first.
+    /// The one that serves.
+    pub active_version: Option<i32>,
+    /// Its versions, newest first, at most 50; older ones follow with `after=` the last of them.
     pub versions: &'p [VersionHead],
     /// What changed between the two that are compared.
     pub diff: Option<&'p Diff>,

@@ -256,6 +256,7 @@ fn testing(text: &str) -> Analytics {
         }],
         versions: vec![ModelVersions {
             model: text.to_owned(),
+            count: 2,
             versions: vec![Version {
                 version: 2,
                 active: true,

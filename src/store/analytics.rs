@@ -34,6 +34,8 @@ use super::watches::{self, WatchRow};
 pub const INSIGHTS_MAX: i64 = 20;
 /// Past experiments that a page shows.
 pub const EXPERIMENTS_MAX: i64 = 50;
+/// Versions of each model that a page shows, beside the one that serves.
+const VERSIONS_MAX: i64 = 20;
 /// The latest cycles whose windows are held against each other.
 const NOISE_WINDOWS_MAX: i64 = 20;
 /// Changes of config files that a page shows.
@@ -132,7 +134,7 @@ pub struct Analytics {
     pub noise: Vec<VersionNoise>,
     /// The latest insights, at most [`INSIGHTS_MAX`].
     pub insights: Vec<Insight>,
-    /// Every version, by model, latest first.
+    /// Each model's versions, by model.
     pub versions: Vec<ModelVersions>,
     /// The latest changes of config files, at most [`CONFIG_CHANGES_MAX`].
     pub config_changes: Vec<ConfigChange>,
@@ -161,7 +163,8 @@ pub async fn load(
     let insights =
         learning::insights(&mut snapshot, workflow_id, Which::newest(INSIGHTS_MAX)).await?;
     let config_changes =
-        learning::config_changes(&mut snapshot, workflow_id, None, CONFIG_CHANGES_MAX).await?;
+        learning::config_changes(&mut snapshot, workflow_id, (None, None), CONFIG_CHANGES_MAX)
+            .await?;
     let activations = learning::activations(&mut snapshot, workflow_id, query).await?;
     let watches = watches::list(&mut *snapshot, workflow_id, EXPERIMENTS_MAX).await?;
     let noise = gate::noise_floors(&mut *snapshot, workflow_id, number - NOISE_WINDOWS_MAX).await?;

@@ -245,31 +245,30 @@ pub async fn read(
 ) -> Result<Vec<InsightRow>, StoreError> {
     let mut rows = sqlx::query_as!(
         InsightRow,
-        r#"SELECT i.id, i.cycle, i.ordinal, i.insight_type, i.model_name, i.description, i.confidence_score,
-                  i.tasks_analyzed, i.example_task_ids, i.suggested_change, i.applied, i.standing, i.confirmed,
-                  i.weakened, i.judged_in_cycle, tried.helpful AS "helpful!", tried.harmful AS "harmful!",
-                  i.created_at
-             FROM (SELECT * FROM insights
-                    WHERE workflow_id = $1
-                      AND ($2::bigint IS NULL OR cycle = $2)
-                      AND ($3::bigint[] IS NULL OR id = ANY($3))
-                      AND (NOT $4 OR standing IN ('new', 'confirmed', 'weakened'))
-                    ORDER BY coalesce(judged_in_cycle, cycle) DESC, id DESC
-                    LIMIT $5) AS i
+        r#"
+        WITH chosen AS MATERIALIZED (
+            SELECT *, cycle || '.' || ordinal AS handle
+              FROM insights
+             WHERE workflow_id = $1
+               AND ($2::bigint IS NULL OR cycle = $2)
+               AND ($3::bigint[] IS NULL OR id = ANY($3))
+               AND (NOT $4 OR standing IN ('new', 'confirmed', 'weakened'))
+             ORDER BY coalesce(judged_in_cycle, cycle) DESC, id DESC
+             LIMIT $5),
+        -- The versions that rest on them, each tested in the cycle that made it.
+        tested AS MATERIALIZED (
+            SELECT v.cycle, v.based_on, outcome.helpful, outcome.harmful
+              FROM prompt_versions v
              CROSS JOIN LATERAL (
-                 SELECT count(*) FILTER (
-                            -- For good: its probation is over and kept it; without one, once its files are written.
-                            WHERE e.status = 'adopted' AND back.by_guard IS NULL
-                              AND coalesce(p.status = 'kept', applied.is_done)) AS helpful,
-                        count(*) FILTER (
-                            -- Taken back by a person says nothing of the prompt; by its guard, it does.
-                            WHERE (e.status = 'adopted' AND back.by_guard)
-                               OR (e.status = 'rejected'
-                                   AND e.candidate_sum::bigint * e.control_count
-                                     < e.control_sum::bigint * e.candidate_count)) AS harmful
-                   FROM prompt_versions v
-                   JOIN experiments e ON e.workflow_id = v.workflow_id AND e.model_name = v.model_name
-                                     AND e.candidate_version = v.version
+                 SELECT -- For good: its probation is over and kept it; without one, once its files are written.
+                        e.status = 'adopted' AND back.by_guard IS NULL
+                            AND coalesce(p.status = 'kept', applied.is_done) AS helpful,
+                        -- Taken back by a person says nothing of the prompt; by its guard, it does.
+                        (e.status = 'adopted' AND back.by_guard)
+                            OR (e.status = 'rejected'
+                                AND e.candidate_sum::bigint * e.control_count
+                                  < e.control_sum::bigint * e.candidate_count) AS harmful
+                   FROM experiments e
                    LEFT JOIN probations p ON p.workflow_id = e.workflow_id AND p.cycle = e.cycle
                                          AND p.model_name = e.model_name
                    CROSS JOIN LATERAL (
@@ -294,10 +293,31 @@ pub async fn read(
                                           AND w.model_name = e.model_name
                                           AND w.alarmed_at <= c.intended_at))))
                    ) AS back ON true
-                  WHERE v.workflow_id = i.workflow_id
-                    AND (v.based_on ? (i.cycle || '.' || i.ordinal)
-                         OR (v.cycle = i.cycle AND v.based_on ? i.ordinal::text))
-             ) AS tried"#,
+                  WHERE e.workflow_id = v.workflow_id AND e.cycle = v.cycle AND e.model_name = v.model_name
+                    AND e.candidate_version = v.version
+                 -- Asked version by version: the planner thinks that far more rest on them, and would read all experiments.
+                 OFFSET 0) AS outcome
+             WHERE v.workflow_id = $1
+               AND (v.based_on ?| (SELECT array_agg(handle) FROM chosen)
+                    OR v.cycle = ANY ((SELECT array_agg(cycle) FROM chosen)::bigint[]))),
+        tried AS MATERIALIZED (
+            SELECT named.handle, count(*) FILTER (WHERE helpful) AS helpful,
+                   count(*) FILTER (WHERE harmful) AS harmful
+              FROM tested
+             CROSS JOIN LATERAL (
+                 SELECT DISTINCT CASE WHEN strpos(name, '.') = 0 THEN tested.cycle || '.' || name ELSE name END
+                   FROM jsonb_array_elements_text(tested.based_on) AS name) AS named (handle)
+             GROUP BY named.handle)
+        SELECT i.id AS "id!", i.cycle AS "cycle!", i.ordinal AS "ordinal!", i.insight_type AS "insight_type!",
+               i.model_name AS "model_name!", i.description AS "description!",
+               i.confidence_score AS "confidence_score!", i.tasks_analyzed AS "tasks_analyzed!",
+               i.example_task_ids AS "example_task_ids!", i.suggested_change AS "suggested_change!",
+               i.applied AS "applied!", i.standing AS "standing!", i.confirmed AS "confirmed!",
+               i.weakened AS "weakened!", i.judged_in_cycle, coalesce(tried.helpful, 0) AS "helpful!",
+               coalesce(tried.harmful, 0) AS "harmful!", i.created_at AS "created_at!"
+          FROM chosen i
+          LEFT JOIN tried ON tried.handle = i.handle
+        "#,
         workflow_id,
         which.cycle,
         which.ids,

@@ -275,6 +275,34 @@ pub async fn list(
     .await?)
 }
 
+/// The newest versions of a model that are older than `before`, at most so many, newest first, without their texts.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn newest(
+    pool: &PgPool,
+    workflow_id: i64,
+    model: &str,
+    before: Option<i32>,
+    limit: i64,
+) -> Result<Vec<VersionHead>, StoreError> {
+    Ok(sqlx::query_as!(
+        VersionHead,
+        "SELECT model_name, version, content_hash, parent_version, summary, cycle, a_b_test_score,
+                tasks_tested, is_active, created_at, created_by
+           FROM prompt_versions
+          WHERE workflow_id = $1 AND model_name = $2 AND ($3::integer IS NULL OR version < $3)
+          ORDER BY version DESC
+          LIMIT $4",
+        workflow_id,
+        model,
+        before,
+        limit
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
 /// The active version of every model of every workflow: workflow, model, version, content hash.
 ///
 /// # Errors

@@ -171,11 +171,18 @@ pub async fn list(
 ) -> Result<Vec<WatchRow>, StoreError> {
     Ok(sqlx::query_as!(
         WatchRow,
-        "SELECT cycle, model_name, version, reference_sum, reference_count, tolerance_basis_points,
-                taken_at, taken_task_id, scores, score_sum, judge_model, judge_prompt_version,
-                log_stakes, log_e, opened_at, alarmed_at, ended_at, ended_because
-           FROM watches WHERE workflow_id = $1
-          ORDER BY (ended_at IS NULL) DESC, cycle DESC, model_name LIMIT $2",
+        r#"SELECT cycle AS "cycle!", model_name AS "model_name!", version AS "version!",
+                reference_sum AS "reference_sum!", reference_count AS "reference_count!",
+                tolerance_basis_points AS "tolerance_basis_points!", taken_at AS "taken_at!",
+                taken_task_id AS "taken_task_id!", scores AS "scores!", score_sum AS "score_sum!",
+                judge_model, judge_prompt_version, log_stakes AS "log_stakes!", log_e AS "log_e!",
+                opened_at AS "opened_at!", alarmed_at, ended_at, ended_because
+           FROM (
+                SELECT * FROM watches WHERE workflow_id = $1 AND ended_at IS NULL
+                UNION ALL
+                (SELECT * FROM watches WHERE workflow_id = $1 AND ended_at IS NOT NULL
+                  ORDER BY cycle DESC, model_name LIMIT $2)) AS listed
+          ORDER BY (ended_at IS NULL) DESC, cycle DESC, model_name LIMIT $2"#,
         workflow_id,
         limit
     )

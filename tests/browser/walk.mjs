@@ -101,8 +101,8 @@ say("paused and resumed");
 
 // The diff of any two versions.
 await person.goto(BASE + MODEL);
-await person.getByRole("combobox", { name: "Old" }).selectOption("1");
-await person.getByRole("combobox", { name: "New" }).selectOption("2");
+await person.getByRole("spinbutton", { name: "Old" }).fill("1");
+await person.getByRole("spinbutton", { name: "New" }).fill("2");
 await person.getByRole("button", { name: "Compare" }).click();
 await person.locator(".diff .add", { hasText: "Change only what is asked for." }).waitFor();
 say("compared two versions");

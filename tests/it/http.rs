@@ -1,6 +1,7 @@
 //! The interface over HTTP against a real database: who may call what, what bad input comes to, and
 //! what is stored after it.
 
+mod age;
 mod bad_input;
 mod browser;
 mod calls;

@@ -42,7 +42,7 @@ const A_YEAR: &str = "
     ANALYZE";
 
 /// The checked statement whose text holds `words`.
-fn statement(words: &str) -> String {
+pub fn statement(words: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".sqlx");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect(".sqlx is there") {

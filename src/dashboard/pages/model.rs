@@ -29,7 +29,13 @@ pub struct Diff {
 pub struct Facts {
     /// The model.
     pub model: String,
-    /// Its versions, newest first.
+    /// The version that serves.
+    pub active: Option<i32>,
+    /// The number of its newest version.
+    pub newest: i32,
+    /// The versions shown are older than this one; without it, they are the newest.
+    pub after: Option<i32>,
+    /// A page of its versions, newest first.
     pub versions: Vec<VersionHead>,
     /// The two versions that are compared.
     pub diff: Option<Diff>,
@@ -44,7 +50,12 @@ struct View {
     model: String,
     page: String,
     active: Option<i32>,
-    numbers: Vec<i32>,
+    newest: i32,
+    after: Option<i32>,
+    empty: bool,
+    /// Where older versions are listed, and, on such a page, the newest.
+    older: Option<String>,
+    latest: Option<String>,
     diff: Option<Shown>,
     rollback: Option<Shown>,
 }
@@ -121,32 +132,40 @@ fn hunk_size(header: &str) -> (u32, u32) {
 /// The model's page.
 #[must_use]
 pub fn page(place: Place<'_>, facts: &Facts) -> Page {
-    let address = links::model(place.workflow, &facts.model);
-    let active = facts.versions.iter().find(|version| version.is_active);
+    let page = links::model(place.workflow, &facts.model);
+    let after = |version: i32| links::with_query(&page, &format!("after={version}"));
+    let address = facts.after.map_or_else(|| page.clone(), after);
+    let last = facts.versions.last().map(|version| version.version);
     let view = View {
         model: facts.model.clone(),
-        page: address.clone(),
-        active: active.map(|version| version.version),
-        numbers: facts.versions.iter().map(|version| version.version).collect(),
+        page: page.clone(),
+        active: facts.active,
+        newest: facts.newest,
+        after: facts.after,
+        empty: facts.versions.is_empty(),
+        // They are numbered from 1, and none is ever removed.
+        older: last.filter(|last| *last > 1).map(after),
+        latest: facts.after.map(|_| page.clone()),
         diff: facts.diff.as_ref().map(Shown::from),
         rollback: facts.rollback.as_ref().map(Shown::from),
     };
     let data = json!(ModelData {
         model: &facts.model,
+        active_version: facts.active,
         versions: &facts.versions,
         diff: facts.diff.as_ref(),
         config_changes: &facts.changes,
     });
-    let tables = vec![versions(place, facts), super::changes::table(place, &facts.changes)];
+    let tables =
+        vec![versions(place, facts, &address), super::changes::table(place, &facts.changes)];
     Page::new("model.html", facts.model.clone(), address, view)
         .of_workflow(place.workflow, "overview")
         .with_data(data)
         .with_tables(tables)
 }
 
-fn versions(place: Place<'_>, facts: &Facts) -> Table {
-    let page = links::model(place.workflow, &facts.model);
-    let mut table = Table::new("versions", "Every version, newest first.")
+fn versions(place: Place<'_>, facts: &Facts, address: &str) -> Table {
+    let mut table = Table::new("versions", "Versions, newest first.")
         .number("version", "Version")
         .column("serves", "Serves")
         .number("parent_version", "From")
@@ -160,10 +179,10 @@ fn versions(place: Place<'_>, facts: &Facts) -> Table {
         let number = version.version;
         let made = place.moment(version.created_at).note(&version.created_by);
         let diff = version.parent_version.map_or_else(Cell::nothing, |parent| {
-            let link = format!("{page}?from={parent}&to={number}#diff");
+            let link = links::with_query(address, &format!("from={parent}&to={number}#diff"));
             Cell::of("Diff", link.clone()).to(link)
         });
-        let back = format!("{page}?rollback={number}#rollback");
+        let back = links::with_query(address, &format!("rollback={number}#rollback"));
         table.row_marked(
             vec![
                 Cell::count(i64::from(number)).to(links::version(

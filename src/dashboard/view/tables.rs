@@ -294,7 +294,7 @@ pub(super) fn active(workflow: &str, it: &Analytics) -> Table {
                 &known.model,
                 version.version,
             )),
-            Cell::count(i64::try_from(known.versions.len()).unwrap_or(i64::MAX)),
+            Cell::count(i64::from(known.count)),
             Cell::tenths(version.a_b_test_score),
             Cell::of(
                 words::moment(version.created_at, it.time_zone),

@@ -84,6 +84,8 @@ pub struct Compare {
     pub to: Option<i32>,
     /// The version that would be put back.
     pub rollback: Option<i32>,
+    /// The version that the link to older versions names.
+    pub after: Option<i32>,
     /// One of the page's tables, as a file.
     #[serde(default)]
     pub table: String,

@@ -20,8 +20,10 @@ use crate::http::path::{PathOf, QueryOf, check_model};
 use crate::report::{Language, UnknownLanguage};
 use crate::research::version_diff;
 use crate::runtime::{Workflow, blame, cycle_status};
-use crate::store::analytics::pages::{self as stored, TaskQuery};
-use crate::store::{claude_calls, cycles as stored_cycles, effects, reports, task_log, versions};
+use crate::store::analytics::pages::{self as stored, TaskQuery, VERSIONS_A_PAGE};
+use crate::store::{
+    StoreError, claude_calls, cycles as stored_cycles, effects, reports, task_log, versions,
+};
 
 /// Rows of a list: cycles, verdicts, insights, changes.
 const ROWS_MAX: i64 = 200;
@@ -65,8 +67,6 @@ pub async fn cycle(
     let status = status.ok_or_else(|| Problem::unknown_cycle(number))?;
     // The status is as of now, so the rest is read beside it and not from a replica.
     let (pool, id) = (app.engine.store.pool(), workflow.workflow_id);
-    let mut changes = stored::config_changes(pool, id, None, ROWS_MAX).await?;
-    changes.retain(|change| change.cycle == Some(number));
     let facts = pages::cycle::Facts {
         status,
         transitions: stored_cycles::history(pool, id, number).await?,
@@ -74,7 +74,7 @@ pub async fn cycle(
         calls: claude_calls::of_cycle(pool, id, number).await?,
         experiments: stored::experiments_of_cycle(pool, id, number, app.engine.now()).await?,
         insights: stored::insights(pool, id, Some(number), ROWS_MAX).await?,
-        changes,
+        changes: stored::config_changes(pool, id, (None, Some(number)), ROWS_MAX).await?,
         score_max: workflow.definition.score_max,
     };
     show(&pages::cycle::page(place(&workflow), &facts), &caller, &headers, files.wanted()?)
@@ -135,7 +135,7 @@ pub async fn insights(look: Look<Files>) -> Result<Response, Problem> {
 /// A problem when the workflow is unknown or the database is away.
 pub async fn changes(look: Look<Files>) -> Result<Response, Problem> {
     let (pool, id) = look.reads();
-    let rows = stored::config_changes(pool, id, None, ROWS_MAX).await?;
+    let rows = stored::config_changes(pool, id, (None, None), ROWS_MAX).await?;
     look.answer(&pages::changes::page(look.place(), &rows), look.asked.wanted()?)
 }
 
@@ -235,8 +235,12 @@ pub async fn model(
     let workflow = app.workflow(&name)?;
     check_model(&workflow, &model)?;
     let (pool, id) = (app.engine.store.pool(), workflow.workflow_id);
-    let versions = versions::list(pool, id, &model).await?;
-    let active = versions.iter().find(|version| version.is_active).map(|version| version.version);
+    let mut connection = pool.acquire().await.map_err(StoreError::from)?;
+    let active = versions::active_head(&mut connection, id, &model).await?;
+    let active = active.map(|(version, _)| version);
+    let newest = versions::greatest(&mut connection, id, &model).await?;
+    drop(connection);
+    let versions = versions::newest(pool, id, &model, compare.after, VERSIONS_A_PAGE).await?;
     let diff = match (compare.from, compare.to) {
         (Some(from), Some(to)) => Some(diff(&app, &workflow, &model, from, to).await?),
         _ => None,
@@ -247,8 +251,9 @@ pub async fn model(
         }
         _ => None,
     };
-    let changes = stored::config_changes(pool, id, Some(&model), ROWS_MAX).await?;
-    let facts = of_model::Facts { model, versions, diff, rollback, changes };
+    let changes = stored::config_changes(pool, id, (Some(&model), None), ROWS_MAX).await?;
+    let after = compare.after;
+    let facts = of_model::Facts { model, active, newest, after, versions, diff, rollback, changes };
     let wanted = As::of(&compare.table, &compare.r#as)?;
     show(&of_model::page(place(&workflow), &facts), &caller, &headers, wanted)
 }

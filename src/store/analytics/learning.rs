@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use super::AnalyticsQuery;
+use super::{AnalyticsQuery, VERSIONS_MAX};
 use crate::store::StoreError;
 use crate::store::insights::{self, InsightRow, Which};
 
@@ -113,7 +113,9 @@ pub struct Insight {
 pub struct ModelVersions {
     /// The model.
     pub model: String,
-    /// Latest first.
+    /// How many there are: they are numbered from 1, and none is ever removed.
+    pub count: i32,
+    /// The latest 20 and the one that serves, latest first.
     pub versions: Vec<Version>,
 }
 
@@ -326,19 +328,33 @@ impl From<InsightRow> for Insight {
     }
 }
 
+/// The latest versions of each model, and the one that serves. Every model has one that does.
 pub(super) async fn versions(
     connection: &mut PgConnection,
     workflow_id: i64,
 ) -> Result<Vec<ModelVersions>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        SELECT model_name, version, is_active, parent_version, a_b_test_score, tasks_tested, cycle,
-               summary, created_at, created_by
-        FROM prompt_versions
-        WHERE workflow_id = $1
-        ORDER BY model_name, version DESC
+        SELECT shown.model_name AS "model_name!", shown.version AS "version!", shown.is_active AS "is_active!",
+               shown.parent_version, shown.a_b_test_score, shown.tasks_tested, shown.cycle,
+               shown.summary AS "summary!", shown.created_at AS "created_at!", shown.created_by AS "created_by!"
+        FROM prompt_versions AS serving
+        CROSS JOIN LATERAL (
+            (SELECT v.model_name, v.version, v.is_active, v.parent_version, v.a_b_test_score, v.tasks_tested,
+                    v.cycle, v.summary, v.created_at, v.created_by
+             FROM prompt_versions v
+             WHERE v.workflow_id = serving.workflow_id AND v.model_name = serving.model_name
+             ORDER BY v.version DESC
+             LIMIT $2)
+            UNION
+            SELECT serving.model_name, serving.version, serving.is_active, serving.parent_version,
+                   serving.a_b_test_score, serving.tasks_tested, serving.cycle, serving.summary,
+                   serving.created_at, serving.created_by) AS shown
+        WHERE serving.workflow_id = $1 AND serving.is_active
+        ORDER BY shown.model_name, shown.version DESC
         "#,
         workflow_id,
+        VERSIONS_MAX,
     )
     .fetch_all(connection)
     .await?;
@@ -357,7 +373,11 @@ pub(super) async fn versions(
         };
         match models.last_mut() {
             Some(last) if last.model == row.model_name => last.versions.push(version),
-            _ => models.push(ModelVersions { model: row.model_name, versions: vec![version] }),
+            _ => models.push(ModelVersions {
+                model: row.model_name,
+                count: version.version,
+                versions: vec![version],
+            }),
         }
     }
     Ok(models)
@@ -366,7 +386,7 @@ pub(super) async fn versions(
 pub(super) async fn config_changes(
     connection: &mut PgConnection,
     workflow_id: i64,
-    model: Option<&str>,
+    (model, cycle): (Option<&str>, Option<i64>),
     limit: i64,
 ) -> Result<Vec<ConfigChange>, StoreError> {
     let changes = sqlx::query_as!(
@@ -375,12 +395,15 @@ pub(super) async fn config_changes(
         SELECT model_name AS model, kind, from_version, to_version, cycle, status, backup_name,
                backup_path, summary, changed_by, reason, intended_at, finished_at
         FROM config_changes
-        WHERE workflow_id = $1 AND ($2::text IS NULL OR model_name = $2)
+        WHERE workflow_id = $1
+          AND ($2::text IS NULL OR model_name = $2)
+          AND ($3::bigint IS NULL OR cycle = $3)
         ORDER BY id DESC
-        LIMIT $3
+        LIMIT $4
         "#,
         workflow_id,
         model,
+        cycle,
         limit,
     )
     .fetch_all(connection)

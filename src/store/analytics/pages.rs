@@ -12,6 +12,8 @@ use crate::store::insights::Which;
 
 /// Tasks on one page of the list.
 pub const TASKS_A_PAGE: i64 = 50;
+/// Versions on one page of a model's list.
+pub const VERSIONS_A_PAGE: i64 = 50;
 /// Tasks that a search by category or model looks through, newest first.
 const TASKS_SEARCHED_MAX: i64 = 20_000;
 
@@ -185,16 +187,16 @@ pub async fn insights(
     learning::insights(&mut connection, workflow_id, which).await
 }
 
-/// Changes of config files, latest first: of every model, or of one.
+/// Changes of config files, latest first: of every model or of one, in every cycle or in one.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn config_changes(
     pool: &PgPool,
     workflow_id: i64,
-    model: Option<&str>,
+    of: (Option<&str>, Option<i64>),
     limit: i64,
 ) -> Result<Vec<ConfigChange>, StoreError> {
     let mut connection = pool.acquire().await?;
-    learning::config_changes(&mut connection, workflow_id, model, limit).await
+    learning::config_changes(&mut connection, workflow_id, of, limit).await
 }
