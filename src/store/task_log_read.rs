@@ -220,8 +220,9 @@ pub async fn abandon_silent(
             UPDATE tasks SET ended_by = 'abandoned', ended_at = tasks.last_event_at
             FROM (
                 SELECT id FROM tasks
-                WHERE workflow_id = $1 AND ended_by IS NULL AND last_event_at < $2
-                ORDER BY last_event_at
+                -- Who has been silent since then began before then, and that has an index.
+                WHERE workflow_id = $1 AND ended_by IS NULL AND created_at < $2 AND last_event_at < $2
+                ORDER BY created_at
                 LIMIT $3
                 FOR UPDATE SKIP LOCKED) AS silent
             WHERE tasks.workflow_id = $1 AND tasks.id = silent.id

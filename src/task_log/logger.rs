@@ -1,11 +1,13 @@
-//! The task logger of this process: many callers, one writer, an answer only after the commit.
+//! The task logger of this process: many callers, few writers, an answer only after the commit.
 //!
-//! Each call hands its events to the writer and waits. The writer takes whatever waits and commits it
+//! Each call hands its events to a writer and waits. The writer takes whatever waits and commits it
 //! in one transaction (`writer`), so that the number of commits does not grow with the number of
-//! callers. What waits is bounded in bytes; a caller that finds no room waits for it.
+//! callers. While one writer waits for the disk another one works; a task's events go to the same one,
+//! so that they seldom wait for each other's rows. What waits is bounded in bytes; a caller that finds no room waits for it.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -53,6 +55,8 @@ pub struct LoggerLimits {
     pub queue_kib_max: u32,
     /// How often a batch is repeated after a deadlock or a serialisation failure.
     pub retries_max: u32,
+    /// Transactions under way at a time; 0 counts as 1. Each needs a connection.
+    pub writers: usize,
 }
 
 impl Default for LoggerLimits {
@@ -62,6 +66,7 @@ impl Default for LoggerLimits {
             batch_bytes_max: 4 << 20,
             queue_kib_max: 64 << 10,
             retries_max: 5,
+            writers: 2,
         }
     }
 }
@@ -104,10 +109,10 @@ pub struct LogReport {
     pub rejected: Vec<Rejection>,
 }
 
-/// The logger. Clones share one writer.
+/// The logger. Clones share its writers.
 #[derive(Clone)]
 pub struct TaskLogger {
-    queue: mpsc::UnboundedSender<Job>,
+    queues: Arc<[mpsc::UnboundedSender<Job>]>,
     room: Arc<Semaphore>,
     queue_kib_max: u32,
     clock: Arc<dyn Clock>,
@@ -122,8 +127,8 @@ impl fmt::Debug for TaskLogger {
 }
 
 impl TaskLogger {
-    /// Starts the writer as a task of `tasks`. When `stop` is cancelled it takes no more events,
-    /// commits those that wait, answers their callers, and ends.
+    /// Starts the writers as tasks of `tasks`. When `stop` is cancelled they take no more events,
+    /// commit those that wait, answer their callers, and end.
     #[must_use]
     pub fn start(
         pool: PgPool,
@@ -133,13 +138,16 @@ impl TaskLogger {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (queue, waiting) = mpsc::unbounded_channel();
         let queue_kib_max = limits.queue_kib_max.max(1);
         let touched = Touched::default();
-        let writer = Writer::new(pool, Arc::clone(&clock), limits, touched.clone());
-        tasks.spawn(writer.run(waiting, stop));
+        let queues = (0..limits.writers.max(1)).map(|_| {
+            let (queue, waiting) = mpsc::unbounded_channel();
+            let writer = Writer::new(pool.clone(), Arc::clone(&clock), limits, touched.clone());
+            tasks.spawn(writer.run(waiting, stop.clone()));
+            queue
+        });
         Self {
-            queue,
+            queues: queues.collect(),
             room: Arc::new(Semaphore::new(usize::try_from(queue_kib_max).unwrap_or(usize::MAX))),
             queue_kib_max,
             clock,
@@ -206,9 +214,18 @@ impl TaskLogger {
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
         let room = room.map_err(|_| LogError::Stopped)?;
         let (answer, answered) = oneshot::channel();
+        let queue = self.queue_of(&events).ok_or(LogError::Stopped)?;
         let job = Job { workflow, events, size_bytes, answer, _room: room };
-        self.queue.send(job).map_err(|_| LogError::Stopped)?;
+        queue.send(job).map_err(|_| LogError::Stopped)?;
         answered.await.map_err(|_| LogError::Stopped)?.map_err(LogError::Store)
+    }
+
+    /// The queue of the writer that a call's first task belongs to.
+    fn queue_of(&self, events: &[Arrived]) -> Option<&mpsc::UnboundedSender<Job>> {
+        let mut hasher = DefaultHasher::new();
+        events.first().map(|arrived| arrived.key.task_id.as_str()).hash(&mut hasher);
+        let writers = u64::try_from(self.queues.len()).unwrap_or(1).max(1);
+        self.queues.get(usize::try_from(hasher.finish() % writers).unwrap_or(0))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one task that writes: it takes whatever waits and commits it at once.
+//! A task that writes: it takes whatever waits for it and commits that at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
