@@ -4,6 +4,7 @@ use crate::broken::Rule;
 use crate::experiment::Arm;
 use crate::runtime::Engine;
 use crate::store::assignments::{self, AssignmentRow, Held, Pin, RunKey};
+use crate::store::dealing::deal_at_once;
 use crate::store::{StoreError, versions};
 
 /// How often a deal that lost a race against another call of the same run is tried again.
@@ -21,7 +22,7 @@ const RACES_MAX: u32 = 5;
 pub async fn deal(engine: &Engine, key: RunKey<'_>) -> Result<Option<AssignmentRow>, StoreError> {
     // One statement locks its slot whatever the engine is made to forget.
     if !Rule::SlotLock.is_broken() {
-        let told = assignments::deal_at_once(engine.store.pool(), key, engine.now()).await?;
+        let told = deal_at_once(engine.store.pool(), key, engine.now()).await?;
         if told.is_some() {
             return Ok(told);
         }

@@ -8,6 +8,7 @@ mod analyze;
 mod apply;
 mod batched_call;
 pub mod deal;
+pub mod deal_together;
 mod decide;
 mod generate;
 mod paid_call;

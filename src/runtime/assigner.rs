@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::engine::Engine;
 use super::registry::Workflow;
 use super::status::{CycleStatus, cycle_status};
-use crate::effects::deal::deal;
+use crate::effects::deal_together::Dealing;
 use crate::experiment::Arm;
 use crate::store::assignments::{self, AssignmentRow, Pin, RunKey};
 use crate::store::versions::{self, Version};
@@ -127,6 +127,7 @@ struct Desk {
     pins_wait: Notify,
     refresh: Notify,
     texts: Mutex<Vec<(i64, Arc<Version>)>>,
+    dealing: Dealing,
 }
 
 impl VersionAssigner {
@@ -142,6 +143,7 @@ impl VersionAssigner {
             pins_wait: Notify::new(),
             refresh: Notify::new(),
             texts: Mutex::default(),
+            dealing: Dealing::default(),
         };
         Self { engine, desk: Arc::new(desk) }
     }
@@ -163,7 +165,7 @@ impl VersionAssigner {
             return Ok(answer);
         }
         self.flush_if_waiting(key).await?;
-        let told = deal(&self.engine, key).await?;
+        let told = self.desk.dealing.deal(&self.engine, key).await?;
         self.remember_holder(key, told.as_ref());
         told.map(assignment).ok_or_else(|| unknown(workflow, model))
     }

@@ -85,16 +85,16 @@ impl Held {
 }
 
 /// An assignment as it is stored, with the arm as its word.
-struct StoredAssignment {
-    version: i32,
-    arm: Option<String>,
-    cycle: Option<i64>,
-    pair_version: Option<i32>,
-    content_hash: String,
+pub(super) struct StoredAssignment {
+    pub version: i32,
+    pub arm: Option<String>,
+    pub cycle: Option<i64>,
+    pub pair_version: Option<i32>,
+    pub content_hash: String,
 }
 
 impl StoredAssignment {
-    fn read(self, key: RunKey<'_>) -> Result<AssignmentRow, StoreError> {
+    pub(super) fn read(self, key: RunKey<'_>) -> Result<AssignmentRow, StoreError> {
         Ok(AssignmentRow {
             version: self.version,
             content_hash: self.content_hash,
@@ -133,95 +133,6 @@ pub async fn find(
         key.model
     )
     .fetch_optional(conn)
-    .await?;
-    row.map(|row| row.read(key)).transpose()
-}
-
-/// Tells a run its version in one statement, which is its own transaction: what it was told before, else
-/// the next open slot of the deck, under the rules of [`open_deck`], [`lock_slot`], [`insert_holder`] and
-/// [`take_slot`]. `None` when there is no slot for it, or another call of the same run was quicker: nothing
-/// was written then, and the steps one by one tell more.
-///
-/// Every row is locked before it counts, and PostgreSQL looks at a locked row as it is by then, so a slot
-/// that was dealt or frozen since the statement began is passed over.
-///
-/// # Errors
-/// [`StoreError`] when the database fails or the row cannot be read; nothing was dealt unless the
-/// connection broke while the answer was under way, and then asking again tells the same.
-pub async fn deal_at_once(
-    pool: &PgPool,
-    key: RunKey<'_>,
-    now: DateTime<Utc>,
-) -> Result<Option<AssignmentRow>, StoreError> {
-    let row = sqlx::query_as!(
-        StoredAssignment,
-        r#"WITH told AS (
-               SELECT version, arm, cycle, pair_version FROM assignments
-                WHERE workflow_id = $1 AND clickup_task_id = $2 AND run_id = $3 AND model_name = $4),
-           test AS (
-               SELECT e.cycle, e.control_version, e.candidate_version, e.paired
-                 FROM experiments e
-                WHERE e.workflow_id = $1 AND e.model_name = $4 AND e.status = 'testing'
-                  AND NOT EXISTS (SELECT FROM told)
-                  FOR SHARE OF e),
-           probation AS (
-               SELECT p.cycle, e.control_version, e.candidate_version, false AS paired
-                 FROM probations p
-                 JOIN experiments e
-                   ON e.workflow_id = p.workflow_id AND e.cycle = p.cycle AND e.model_name = p.model_name
-                WHERE p.workflow_id = $1 AND p.model_name = $4 AND p.status = 'open'
-                  AND NOT EXISTS (SELECT FROM told)
-                  FOR SHARE OF p),
-           deck AS (
-               SELECT d.* FROM (SELECT * FROM test UNION ALL SELECT * FROM probation) AS d
-                WHERE NOT EXISTS (
-                          SELECT FROM holds h
-                           WHERE h.workflow_id = $1 AND h.lifted_at IS NULL
-                             AND (h.cycle IS NULL OR h.cycle = d.cycle))
-                  AND NOT EXISTS (
-                          SELECT FROM tasks t
-                            JOIN attempts a ON a.workflow_id = t.workflow_id AND a.task_id = t.id
-                           WHERE t.workflow_id = $1 AND t.clickup_task_id = $2 AND t.run_id = $3
-                             AND a.model_name = $4)
-                LIMIT 1),
-           slot AS (
-               SELECT s.cycle, s.slot, s.arm,
-                      CASE s.arm WHEN 'control' THEN d.control_version ELSE d.candidate_version END AS version,
-                      CASE WHEN d.paired THEN
-                          CASE s.arm WHEN 'control' THEN d.candidate_version ELSE d.control_version END
-                      END AS pair_version
-                 FROM deck d, deck_slots s
-                -- By subqueries, so that the deck is found by its whole key under every plan.
-                WHERE s.workflow_id = $1 AND s.cycle = (SELECT cycle FROM deck) AND s.model_name = $4
-                  AND s.state = 'open' AND NOT s.frozen AND (NOT d.paired OR s.slot % 2 = 1)
-                ORDER BY s.slot LIMIT 1 FOR UPDATE OF s SKIP LOCKED),
-           held AS (
-               INSERT INTO assignments (workflow_id, clickup_task_id, run_id, model_name, version, arm, cycle, slot,
-                      assigned_at, pair_version, pair_slot)
-               SELECT $1, $2, $3, $4, version, arm, cycle, slot, $5, pair_version,
-                      CASE WHEN pair_version IS NOT NULL THEN slot + 1 END
-                 FROM slot
-               ON CONFLICT DO NOTHING
-               RETURNING version, arm, cycle, pair_version, slot),
-           taken AS (
-               UPDATE deck_slots s
-                  SET state = 'dealt', clickup_task_id = $2, run_id = $3, dealt_at = $5
-                WHERE s.workflow_id = $1 AND s.cycle = (SELECT cycle FROM held) AND s.model_name = $4
-                  AND s.slot IN ((SELECT slot FROM held),
-                                 (SELECT slot + 1 FROM held WHERE pair_version IS NOT NULL)))
-           SELECT a.version AS "version!", a.arm, a.cycle, a.pair_version, (
-                      SELECT v.content_hash FROM prompt_versions v
-                       WHERE v.workflow_id = $1 AND v.model_name = $4 AND v.version = a.version) AS "content_hash!"
-             FROM (SELECT version, arm, cycle, pair_version FROM told
-                   UNION ALL
-                   SELECT version, arm, cycle, pair_version FROM held) AS a"#,
-        key.workflow_id,
-        key.task,
-        key.run,
-        key.model,
-        now
-    )
-    .fetch_optional(pool)
     .await?;
     row.map(|row| row.read(key)).transpose()
 }

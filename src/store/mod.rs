@@ -17,6 +17,7 @@ pub mod claude_calls;
 pub mod conflicts;
 pub mod costs;
 pub mod cycles;
+pub mod dealing;
 mod decks;
 pub mod due;
 pub mod effects;

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod scores;
+mod together;
 
 use chrono::Duration;
 use mathesis::cycle::StateName;
