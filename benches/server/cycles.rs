@@ -136,6 +136,17 @@ enum Step {
     Files,
 }
 
+/// What each step is, for people.
+pub const STEP_NAMES: [&str; STEPS.len()] = [
+    "the trigger, which takes 50 tasks",
+    "an analysis with its insights",
+    "two candidates with their decks",
+    "the first model's look",
+    "the second model's look",
+    "the verdicts settled",
+    "the files applied",
+];
+
 const STEPS: [Step; 7] = [
     Step::Trigger,
     Step::Analysis,
@@ -216,17 +227,17 @@ impl Cycle {
     }
 
     /// Drives one whole cycle of a site with this one workflow, whose tasks for the window are there. How long its
-    /// transitions took, without what stands between them.
-    pub async fn whole(&mut self, site: &Site) -> Outcome<Duration> {
-        let mut spent = Duration::ZERO;
-        for step in 0..STEPS.len() {
+    /// transitions took, each by itself, without what stands between them.
+    pub async fn whole(&mut self, site: &Site) -> Outcome<[Duration; STEPS.len()]> {
+        let mut spent = [Duration::ZERO; STEPS.len()];
+        for (step, took) in spent.iter_mut().enumerate() {
             if step == STEPS_TO_TEST {
                 tables::score_decks(site.engine.store.pool(), &site.ids()).await?;
             }
             let what = self.prepare(&site.engine).await?;
             let began = Instant::now();
             self.advance(&site.engine, what).await?;
-            spent += began.elapsed();
+            *took = began.elapsed();
         }
         Ok(spent)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use crate::cycles::{Cycle, STEPS_AFTER_TEST, STEPS_TO_TEST, Site, WINDOW};
+use crate::cycles::{Cycle, STEP_NAMES, STEPS_AFTER_TEST, STEPS_TO_TEST, Site, WINDOW};
 use crate::floor::PgBench;
 use crate::options::Row;
 use crate::report::{Line, Reach, Rounds};
@@ -23,17 +23,23 @@ pub fn run_one_after_another(bench: &Bench, runtime: &Runtime) -> Outcome<Vec<Li
     let Some(workflow) = site.workflows.first() else { return Ok(Vec::new()) };
     let mut cycle = Cycle::first(workflow.clone());
     let (mut ours, mut floors) = (Rounds::default(), Rounds::default());
+    let mut steps = STEP_NAMES.map(|_| Rounds::default());
     runtime.block_on(warm_up(&site, &mut cycle))?;
     for _ in 0..bench.options.rounds {
         if let Some(floor) = &floor {
             floors.0.push(floor.transactions(1, bench.options.span())?);
         }
-        let rate = runtime.block_on(whole_cycles(&site, &mut cycle, bench.options.span()))?;
-        ours.0.push(rate);
+        let driven = runtime.block_on(whole_cycles(&site, &mut cycle, bench.options.span()))?;
+        ours.0.push(driven.rate());
+        for (rounds, milliseconds) in steps.iter_mut().zip(driven.milliseconds_a_step()) {
+            rounds.0.push(milliseconds);
+        }
     }
     let line = Line::new(Row::Transitions, "one after another, one commit each", "/s", ours)
         .reaching(Reach::RatioAtLeast(0.8));
-    Ok(vec![against(line, "pgbench -N -c1", floors)])
+    let profile = STEP_NAMES.into_iter().zip(steps);
+    let profile = profile.map(|(step, took)| Line::new(Row::Transitions, step, "ms", took));
+    Ok(std::iter::once(against(line, "pgbench -N -c1", floors)).chain(profile).collect())
 }
 
 /// Some cycles, after which the planner knows the tables as it does in production, where autovacuum has
@@ -43,15 +49,41 @@ async fn warm_up(site: &Site, cycle: &mut Cycle) -> Outcome<()> {
     tables::analyze(site.engine.store.pool()).await
 }
 
-async fn whole_cycles(site: &Site, cycle: &mut Cycle, span: Duration) -> Outcome<f64> {
-    let pool = site.engine.store.pool();
-    let (mut transitions, mut spent) = (0_u32, Duration::ZERO);
-    while spent < span {
-        tables::complete_tasks(pool, &site.ids(), cycle.number, WINDOW).await?;
-        spent += cycle.whole(site).await?;
-        transitions += u32::try_from(STEPS_TO_TEST + STEPS_AFTER_TEST)?;
+/// Cycles that were driven one after another.
+#[derive(Default)]
+struct Driven {
+    cycles: u32,
+    /// How long each step took in all of them.
+    spent: [Duration; STEP_NAMES.len()],
+}
+
+impl Driven {
+    fn all_spent(&self) -> Duration {
+        self.spent.iter().sum()
     }
-    Ok(f64::from(transitions) / spent.as_secs_f64())
+
+    /// Transitions a second.
+    fn rate(&self) -> f64 {
+        let transitions = f64::from(self.cycles) * STEP_NAMES.len() as f64;
+        transitions / self.all_spent().as_secs_f64()
+    }
+
+    fn milliseconds_a_step(&self) -> [f64; STEP_NAMES.len()] {
+        self.spent.map(|spent| spent.as_secs_f64() * 1e3 / f64::from(self.cycles))
+    }
+}
+
+async fn whole_cycles(site: &Site, cycle: &mut Cycle, span: Duration) -> Outcome<Driven> {
+    let pool = site.engine.store.pool();
+    let mut driven = Driven::default();
+    while driven.all_spent() < span {
+        tables::complete_tasks(pool, &site.ids(), cycle.number, WINDOW).await?;
+        for (sum, took) in driven.spent.iter_mut().zip(cycle.whole(site).await?) {
+            *sum += took;
+        }
+        driven.cycles += 1;
+    }
+    Ok(driven)
 }
 
 /// Many workflows, each with its cycle, over as many connections as the floor has.
