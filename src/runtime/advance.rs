@@ -20,10 +20,9 @@ use crate::store::candidates::{self, RefusedCandidate};
 use crate::store::cycles::{self, CycleRow, TransitionRow};
 use crate::store::effects::{self, ClaimedEffect, NewEffect};
 use crate::store::experiments::{CountedScore, LiveDeck, NewExperiment};
-use crate::store::holds::{self, HoldKind};
 use crate::store::insights::NewAnalysis;
 use crate::store::versions::{self, NewVersion};
-use crate::store::{StoreError, changes, experiments, window};
+use crate::store::{StoreError, changes, experiments, hints, window};
 
 /// A candidate with the deck of its test.
 #[derive(Debug, Clone)]
@@ -215,7 +214,7 @@ pub(super) async fn advance_for(
         reason: submission.reason.map(str::to_owned),
         at: now,
     };
-    cycles::checkpoint(&mut tx, &before, &after, &transition).await?;
+    let dropped = cycles::checkpoint(&mut tx, &before, &after, &transition).await?;
     let turn = project::Turn {
         workflow_id: before.workflow_id,
         before: &before,
@@ -223,13 +222,18 @@ pub(super) async fn advance_for(
         transition: &transition,
         now,
     };
-    project::rows(&mut tx, &turn, &submission.what).await?;
+    project::rows(&mut tx, &turn, &submission.what, dropped).await?;
     project::inline_effects(&mut tx, &turn, &wanted, &engine.draw_seed).await?;
     if let Some(act) = act {
         act.record(&mut tx, &turn).await?;
+        // A command may be over before a hint behind the commit has gone.
+        hints::hint(&mut tx, turn.workflow_id).await?;
     }
     let claimed = queue_effects(engine, &mut tx, &turn, &wanted, submission.claims_next).await?;
     tx.commit().await?;
+    if act.is_none() {
+        engine.store.hint_soon(before.workflow_id);
+    }
     if claimed.is_none() {
         engine.work.notify_one();
     }
@@ -450,10 +454,6 @@ async fn queue_effects(
     claims_next: bool,
 ) -> Result<Option<ClaimedEffect>, StoreError> {
     let mut claimed = None;
-    let held = holds::standing(tx, turn.workflow_id, turn.after.cycle)
-        .await?
-        .iter()
-        .any(|hold| hold.kind.parse::<HoldKind>().is_ok());
     let queued = wanted.iter().filter(|effect| effect.kind().is_queued());
     let traceparent = otlp::current();
     for (ordinal, effect) in (0_i16..).zip(queued) {
@@ -466,16 +466,9 @@ async fn queue_effects(
             now: turn.now,
             traceparent: traceparent.as_deref(),
         };
-        let kind = effect.kind();
-        let waits_for_files =
-            kind.changes_files() && effects::files_are_changing(tx, turn.workflow_id).await?;
-        let may_run = (!held || kind.runs_during_hold()) && !waits_for_files;
-        if claims_next && claimed.is_none() && may_run {
-            let lease = engine.settings.lease;
-            claimed = Some(effects::insert_claimed(tx, new, engine.worker_id, lease).await?);
-        } else {
-            effects::insert_pending(tx, new).await?;
-        }
+        let claims = claims_next && claimed.is_none();
+        let claimer = claims.then_some((engine.worker_id, engine.settings.lease));
+        claimed = effects::queue(tx, new, claimer).await?.or(claimed);
     }
     Ok(claimed)
 }

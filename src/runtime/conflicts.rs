@@ -23,7 +23,7 @@ use crate::store::changes::{self, ChangeKind, Intent};
 use crate::store::conflicts::{self, Begun, Conflict, Place, Report};
 use crate::store::holds::{self, HoldKind, Lift};
 use crate::store::versions::{self, NewVersion, Version};
-use crate::store::{StoreError, cycles};
+use crate::store::{StoreError, cycles, hints};
 
 /// The longest file whose text is reported, in bytes. A longer one is settled all the same, but not shown.
 const REPORTED_BYTES_MAX: usize = 1 << 20;
@@ -199,7 +199,7 @@ impl Order<'_> {
         let result = (Outcome::Done, settled.said.as_str());
         note(&mut tx, self.workflow_id, settled.conflict, result, now).await?;
         settled.record(&mut tx, self.workflow_id, now).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
+        hints::hint(&mut tx, self.workflow_id).await?;
         tx.commit().await?;
         self.engine.work.notify_one();
         Ok(())

@@ -14,7 +14,7 @@ use crate::experiment::gate::Sum;
 use crate::experiment::watch::{Reference, Watch, alarm_in_words};
 use crate::store::holds::{self, HoldKind, NewHold};
 use crate::store::watches::{self, Run, WatchRow};
-use crate::store::{StoreError, changes, cycles, experiments};
+use crate::store::{StoreError, changes, cycles, experiments, hints};
 use crate::workflow::OnAlarm;
 
 /// A run that arrived later than this ago may still be in a transaction that is not committed.
@@ -177,7 +177,7 @@ async fn hold(
         placed_by: ACTOR.to_owned(),
     };
     holds::place(tx, workflow.workflow_id, &hold, now).await?;
-    cycles::hint(tx, workflow.workflow_id).await
+    hints::hint(tx, workflow.workflow_id).await
 }
 
 /// Asks for the predecessor's return, once an alarm stands and nothing else changes the model.

@@ -8,7 +8,7 @@ use super::operations::{Operation, OperationError, Operator};
 use crate::store::audit::{self, NO_WORKFLOW, NewEntry, Outcome};
 use crate::store::automation::{self, OVERALL, Switch};
 use crate::store::holds::{self, HoldKind, Lift};
-use crate::store::{StoreError, cycles, workflows};
+use crate::store::{StoreError, cycles, hints, workflows};
 
 /// The switch after it was moved.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -66,7 +66,7 @@ pub async fn switch_automation(
         if holds::stands(&mut tx, *workflow_id, kind, "").await? {
             off_by_themselves.push(name.clone());
         }
-        cycles::hint(&mut tx, *workflow_id).await?;
+        hints::hint(&mut tx, *workflow_id).await?;
     }
     let changed = before.enabled != enabled;
     if changed {

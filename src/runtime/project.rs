@@ -52,11 +52,12 @@ impl Turn<'_> {
     }
 }
 
-/// Writes the rows that follow from the transition.
+/// Writes the rows that follow from the transition, which dropped so many effects of the state that it left.
 pub(super) async fn rows(
     tx: &mut PgConnection,
     turn: &Turn<'_>,
     what: &What,
+    dropped: i64,
 ) -> Result<(), StoreError> {
     if let What::Analysis(analysis) = what {
         insights::insert(tx, turn.workflow_id, turn.after.cycle, analysis, turn.now).await?;
@@ -70,12 +71,9 @@ pub(super) async fn rows(
     if turn.transition.from_state == StateName::Probation {
         watched::ended(tx, turn).await?;
     }
-    if turn.left_its_state() {
+    if dropped > 0 {
         let cycle = turn.after.cycle;
-        let dropped = effects::cancel_for_left_state(tx, turn.workflow_id, cycle, turn.now).await?;
-        if dropped > 0 {
-            changes::drop_of_cancelled_effects(tx, turn.workflow_id, cycle, turn.now).await?;
-        }
+        changes::drop_of_cancelled_effects(tx, turn.workflow_id, cycle, turn.now).await?;
     }
     if nothing_left_to_approve(&turn.after.state) {
         let lift =
@@ -169,10 +167,11 @@ async fn verdict(
 ) -> Result<(), StoreError> {
     let model = &experiment.model_name;
     let cycle = turn.after.cycle;
-    experiments::freeze(tx, turn.workflow_id, cycle, model).await?;
     let look = match &turn.transition.event {
+        // Its deck was frozen when the look was taken.
         Event::LookTaken { model: looked, look, .. } if looked == model => look.clone(),
         _ => {
+            experiments::freeze(tx, turn.workflow_id, cycle, model).await?;
             let scores =
                 experiments::counted_scores(tx, turn.workflow_id, cycle, model, Phase::Test)
                     .await?;

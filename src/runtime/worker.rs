@@ -18,7 +18,7 @@ use crate::effects::{self as performing, EffectFailure, Performed};
 use crate::otlp;
 use crate::store::effects::{self, ClaimedEffect};
 use crate::store::holds::{self, HoldKind, NewHold};
-use crate::store::{StoreError, cycles};
+use crate::store::{StoreError, cycles, hints};
 
 /// How often a worker looks for effects without being told: the truth behind every hint.
 const POLL: Duration = Duration::from_millis(500);
@@ -297,7 +297,7 @@ impl Worker {
             done => done?,
         }
         project::files_done(&mut tx, claim.workflow_id, changes, now).await?;
-        cycles::hint(&mut tx, claim.workflow_id).await?;
+        hints::hint(&mut tx, claim.workflow_id).await?;
         tx.commit().await?;
         Ok(Worked::Done(None))
     }
@@ -387,7 +387,7 @@ impl Worker {
             effects::fail(&mut tx, claim, failure.code, &failure.words, now).await?;
         }
         holds::place(&mut tx, claim.workflow_id, &hold, now).await?;
-        cycles::hint(&mut tx, claim.workflow_id).await?;
+        hints::hint(&mut tx, claim.workflow_id).await?;
         tx.commit().await?;
         Ok(())
     }

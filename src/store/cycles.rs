@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
 use super::StoreError;
-use crate::cycle::{Event, Snapshot, StateName};
+use crate::cycle::{EffectKind, Event, Snapshot, StateName};
 
 /// A cycle as stored.
 #[derive(Debug, Clone)]
@@ -207,8 +207,9 @@ pub async fn open(
     Ok(())
 }
 
-/// Writes the checkpoint of one transition: the snapshot and its row of history, and the hint that
-/// [`hint`] gives, in one statement.
+/// Writes the checkpoint of one transition in one statement: the snapshot and its row of history, and where a state
+/// was left, the end of what that state had asked for, so that it is neither started nor, if running, accepted.
+/// Returns how much that was.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails; the caller's transaction is then to be rolled back.
@@ -217,21 +218,33 @@ pub async fn checkpoint(
     before: &CycleRow,
     after: &Snapshot,
     transition: &TransitionRow,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     let snapshot = to_json(after, "cycles", "snapshot")?;
     let event = to_json(&transition.event, "cycle_transitions", "event")?;
     let moved = transition.from_state != transition.to_state;
-    sqlx::query!(
+    let ending: Vec<&str> = EffectKind::ALL
+        .iter()
+        .filter(|kind| kind.ends_with_its_state())
+        .map(|kind| kind.as_str())
+        .collect();
+    Ok(sqlx::query_scalar!(
         r#"WITH moved AS (
                UPDATE cycles
                   SET state = $6, version = $3, snapshot = $11,
                       state_entered_at = CASE WHEN $12 THEN $10 ELSE state_entered_at END,
                       ended_at = CASE WHEN $13 THEN $10 ELSE NULL END
-                WHERE workflow_id = $1 AND number = $2)
+                WHERE workflow_id = $1 AND number = $2),
+           dropped AS (
+               UPDATE effects SET status = 'cancelled', worker_id = NULL, lease_until = NULL, finished_at = $10
+                WHERE $12 AND workflow_id = $1 AND cycle = $2
+                  AND ((kind = ANY($14) AND status IN ('pending', 'claimed', 'failed'))
+                       -- A running change of files is waited for; one that has not begun is dropped.
+                       OR (kind = 'apply' AND status IN ('pending', 'failed')))
+               RETURNING 1)
            INSERT INTO cycle_transitions (workflow_id, cycle, seq, event_name, event, from_state,
                                           to_state, actor, reason, at)
            VALUES ($1, $2, $3, $4, $5, $7, $6, $8, $9, $10)
-           RETURNING pg_notify('mathesis', workflow_id::text) AS "hint!""#,
+           RETURNING (SELECT count(*) FROM dropped) AS "dropped!""#,
         before.workflow_id,
         before.number,
         transition.seq,
@@ -244,11 +257,11 @@ pub async fn checkpoint(
         transition.at,
         snapshot,
         moved,
-        after.state.name().is_terminal()
+        after.state.name().is_terminal(),
+        &ending as _
     )
     .fetch_one(conn)
-    .await?;
-    Ok(())
+    .await?)
 }
 
 /// A cycle's history, oldest first.
@@ -333,17 +346,6 @@ pub async fn history_after(
             Ok((row.cycle, transition))
         })
         .collect()
-}
-
-/// Tells other processes that something of a workflow changed. A hint only: polling is the truth.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub async fn hint(conn: &mut PgConnection, workflow_id: i64) -> Result<(), StoreError> {
-    sqlx::query!("SELECT pg_notify('mathesis', $1::text)", workflow_id.to_string())
-        .fetch_one(conn)
-        .await?;
-    Ok(())
 }
 
 /// Serialises a value for a JSON column, naming the column where that fails.

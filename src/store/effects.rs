@@ -14,7 +14,7 @@ pub use super::effects_overview::{
 use super::cycles::to_json;
 use super::{StoreError, parking};
 use crate::broken::Rule;
-use crate::cycle::{Effect, EffectKind};
+use crate::cycle::Effect;
 
 /// An effect that a worker holds.
 #[derive(Debug, Clone)]
@@ -65,61 +65,52 @@ pub(super) fn interval(lease: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds }
 }
 
-/// Inserts an effect for any worker to claim.
+/// Inserts an effect: claimed by `claimer`, which saves the claim's commit, if there is one and the effect may run now,
+/// else for any worker to claim. It may run while nothing holds its workflow or cycle and, if it changes files, no
+/// earlier change of them is unfinished.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
-pub async fn insert_pending(conn: &mut PgConnection, new: NewEffect<'_>) -> Result<(), StoreError> {
-    let payload = to_json(new.effect, "effects", "payload")?;
-    sqlx::query!(
-        "INSERT INTO effects (workflow_id, cycle, seq, ordinal, kind, payload, status, run_after, created_at, asks_since, traceparent)
-         VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $7, $7, $8)",
-        new.workflow_id,
-        new.cycle,
-        new.seq,
-        new.ordinal,
-        new.effect.kind().as_str(),
-        payload,
-        new.now,
-        new.traceparent
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Inserts an effect already claimed by its writer, which saves the claim's commit.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub async fn insert_claimed(
+pub async fn queue(
     conn: &mut PgConnection,
     new: NewEffect<'_>,
-    worker_id: Uuid,
-    lease: Duration,
-) -> Result<ClaimedEffect, StoreError> {
+    claimer: Option<(Uuid, Duration)>,
+) -> Result<Option<ClaimedEffect>, StoreError> {
     let payload = to_json(new.effect, "effects", "payload")?;
-    let effect_id = sqlx::query_scalar!(
-        "INSERT INTO effects (workflow_id, cycle, seq, ordinal, kind, payload, status, run_after,
-                              created_at, asks_since, worker_id, fence, lease_until, traceparent)
-         VALUES ($1, $2, $3, $4, $5, $6, 'claimed', $7, $7, $7, $8, 1, now() + $9, $10)
-         RETURNING effect_id",
+    let kind = new.effect.kind();
+    let (worker_id, lease) = claimer.unzip();
+    let row = sqlx::query!(
+        r#"INSERT INTO effects (workflow_id, cycle, seq, ordinal, kind, payload, run_after, created_at, asks_since,
+                              traceparent, status, worker_id, fence, lease_until)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $7, $7, $8, CASE WHEN is_mine THEN 'claimed' ELSE 'pending' END,
+                CASE WHEN is_mine THEN $9::uuid END, is_mine::int, CASE WHEN is_mine THEN now() + $10::interval END
+           FROM (SELECT $9::uuid IS NOT NULL
+                    AND ($11::boolean OR NOT EXISTS (
+                            SELECT FROM holds
+                             WHERE workflow_id = $1 AND lifted_at IS NULL AND (cycle IS NULL OR cycle = $2)))
+                    AND NOT ($12::boolean AND EXISTS (
+                            SELECT FROM effects
+                             WHERE workflow_id = $1 AND kind IN ('apply', 'revert', 'roll_back')
+                               AND status IN ('pending', 'claimed'))) AS is_mine) AS asked
+         RETURNING effect_id, status = 'claimed' AS "is_mine!""#,
         new.workflow_id,
         new.cycle,
         new.seq,
         new.ordinal,
-        new.effect.kind().as_str(),
+        kind.as_str(),
         payload,
         new.now,
+        new.traceparent,
         worker_id,
-        interval(lease),
-        new.traceparent
+        lease.map(interval) as _,
+        kind.runs_during_hold(),
+        kind.changes_files()
     )
     .fetch_one(conn)
     .await?;
-    Ok(ClaimedEffect {
+    let claim = worker_id.filter(|_| row.is_mine).map(|worker_id| ClaimedEffect {
         workflow_id: new.workflow_id,
-        effect_id,
+        effect_id: row.effect_id,
         cycle: new.cycle,
         seq: new.seq,
         effect: new.effect.clone(),
@@ -128,7 +119,8 @@ pub async fn insert_claimed(
         attempts: 0,
         asks_since: new.now,
         traceparent: new.traceparent.map(str::to_owned),
-    })
+    });
+    Ok(claim)
 }
 
 /// The workflows that have an effect waiting to be claimed now, which nothing holds. A plain read, so
@@ -438,56 +430,4 @@ pub async fn renew(pool: &PgPool, worker_id: Uuid, lease: Duration) -> Result<u6
     .await?
     .rows_affected();
     Ok(renewed)
-}
-
-/// Drops what a left state had asked for, so that it is neither started nor, if running, accepted. Returns
-/// how much that was.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub async fn cancel_for_left_state(
-    conn: &mut PgConnection,
-    workflow_id: i64,
-    cycle: i64,
-    now: DateTime<Utc>,
-) -> Result<u64, StoreError> {
-    let kinds: Vec<String> = EffectKind::ALL
-        .iter()
-        .filter(|kind| kind.ends_with_its_state())
-        .map(|kind| kind.as_str().to_owned())
-        .collect();
-    let dropped = sqlx::query!(
-        "UPDATE effects SET status = 'cancelled', worker_id = NULL, lease_until = NULL, finished_at = $4
-          WHERE workflow_id = $1 AND cycle = $2
-            AND ((kind = ANY($3) AND status IN ('pending', 'claimed', 'failed'))
-                 -- A running change of files is waited for; one that has not begun is dropped.
-                 OR (kind = 'apply' AND status IN ('pending', 'failed')))",
-        workflow_id,
-        cycle,
-        &kinds,
-        now
-    )
-    .execute(conn)
-    .await?
-    .rows_affected();
-    Ok(dropped)
-}
-
-/// True when an earlier change of files is unfinished, so that a new one must wait.
-///
-/// # Errors
-/// [`StoreError`] when the database fails.
-pub async fn files_are_changing(
-    conn: &mut PgConnection,
-    workflow_id: i64,
-) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT EXISTS (
-               SELECT FROM effects
-                WHERE workflow_id = $1 AND kind IN ('apply', 'revert', 'roll_back')
-                  AND status IN ('pending', 'claimed')) AS "changing!""#,
-        workflow_id
-    )
-    .fetch_one(conn)
-    .await?)
 }

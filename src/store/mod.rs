@@ -28,6 +28,7 @@ pub mod export;
 pub mod figures;
 pub mod forgetting;
 pub mod gate;
+pub mod hints;
 pub mod holds;
 pub mod hosts;
 mod import;
@@ -57,6 +58,7 @@ pub mod workflows;
 
 pub use error::StoreError;
 
+use hints::Hints;
 use hosts::{Follower, Hosts, Wanted};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -72,6 +74,7 @@ pub struct Store {
     reads: PgPool,
     /// Where each pool may be turned to; empty where an address names one host only.
     followed: Vec<(Hosts, Wanted)>,
+    hints: Hints,
 }
 
 impl Store {
@@ -105,7 +108,7 @@ impl Store {
             None => pool.clone(),
         };
         followed.retain(|(hosts, _)| hosts.are_several());
-        Ok(Self { pool, reads, followed })
+        Ok(Self { pool, reads, followed, hints: Hints::default() })
     }
 
     /// Opens two connections and closes them again: whether the database is there and its sessions are
@@ -153,6 +156,12 @@ impl Store {
                 .await?;
         let wanted = MIGRATOR.iter().map(|migration| migration.version).max();
         Ok(newest >= wanted)
+    }
+
+    /// Tells other processes, and this one, that something of a workflow was committed. A hint only: what it is about
+    /// is found by polling, too.
+    pub fn hint_soon(&self, workflow_id: i64) {
+        self.hints.send_soon(&self.pool, workflow_id);
     }
 
     /// The pool for everything that must see the latest commit.

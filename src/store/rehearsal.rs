@@ -33,7 +33,12 @@ async fn open(live: &Store, rehearsal: Uuid) -> Result<Store, StoreError> {
     let options = live.pool().connect_options().as_ref().clone();
     let options = options.options([("search_path", schema_of(rehearsal))]);
     let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await?;
-    Ok(Store { reads: pool.clone(), pool, followed: Vec::new() })
+    Ok(Store {
+        reads: pool.clone(),
+        pool,
+        followed: Vec::new(),
+        hints: super::hints::Hints::default(),
+    })
 }
 
 /// Drops the schema of a rehearsal.

@@ -10,7 +10,7 @@ use crate::runtime::engine::Engine;
 use crate::store::audit::{self, NewEntry, Outcome};
 use crate::store::cycles::{self, CycleRow};
 use crate::store::holds::{self, HoldKind, HoldRow, Lift, NewHold};
-use crate::store::{StoreError, automation, effects, versions};
+use crate::store::{StoreError, automation, effects, hints, versions};
 
 /// Who acts where no operator does; what it is refused is no news.
 const PROGRAM: &str = "mathesis";
@@ -128,7 +128,7 @@ impl Turn<'_> {
         let (result, said) =
             if placed { (Outcome::Done, words.placed) } else { (Outcome::Unchanged, words.stood) };
         self.note(&mut tx, hold.cycle, result, &said).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
+        hints::hint(&mut tx, self.workflow_id).await?;
         tx.commit().await?;
         Ok(said)
     }
@@ -158,7 +158,7 @@ impl Turn<'_> {
         let lifted = holds::lift(&mut tx, self.workflow_id, Some(cycle), kind, self.lift()).await?;
         if lifted > 0 {
             self.note(&mut tx, Some(cycle), Outcome::Done, said).await?;
-            cycles::hint(&mut tx, self.workflow_id).await?;
+            hints::hint(&mut tx, self.workflow_id).await?;
             tx.commit().await?;
         }
         Ok(lifted)
@@ -327,7 +327,7 @@ impl Turn<'_> {
         }
         let said = format!("cycle {} tries again", cycle.number);
         self.note(&mut tx, number, Outcome::Done, &said).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
+        hints::hint(&mut tx, self.workflow_id).await?;
         tx.commit().await?;
         Ok(said)
     }
@@ -346,7 +346,7 @@ impl Turn<'_> {
         let said =
             format!("cycle {} performs one effect and then stands still again", cycle.number);
         self.note(&mut tx, Some(cycle.number), Outcome::Done, &said).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
+        hints::hint(&mut tx, self.workflow_id).await?;
         tx.commit().await?;
         Ok(said)
     }
@@ -413,7 +413,7 @@ impl Turn<'_> {
             );
         }
         self.note(&mut tx, None, result, &said).await?;
-        cycles::hint(&mut tx, self.workflow_id).await?;
+        hints::hint(&mut tx, self.workflow_id).await?;
         tx.commit().await?;
         Ok(said)
     }
