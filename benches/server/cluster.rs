@@ -106,14 +106,6 @@ impl Cluster {
         self.administer("CHECKPOINT".to_owned()).await
     }
 
-    /// Autovacuum that looks each second instead of each minute, for a row whose nights pass in a second. How much has
-    /// to be dead before it clears a table stays as it is.
-    pub async fn eager_autovacuum(&self, eager: bool) -> Outcome<()> {
-        let pause = if eager { "'1s'" } else { "DEFAULT" };
-        self.administer(format!("ALTER SYSTEM SET autovacuum_naptime = {pause}")).await?;
-        self.administer("SELECT pg_reload_conf()".to_owned()).await
-    }
-
     /// What has been spent so far. A transaction that writes takes the next number, so the numbers count them.
     pub async fn effort(&self, pool: &PgPool) -> Outcome<Effort> {
         let (wal_bytes, commits) = sqlx::query_as(
