@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use mathesis::store::retention::{self, Cleanup};
-use sqlx::PgPool;
 use tokio::runtime::Runtime;
 
 use crate::cycles::Site;
