@@ -70,7 +70,7 @@ async fn measure(bench: &Bench) -> Outcome<Vec<Line>> {
         size(&second, end, &format!("after {DAYS_KEPT}"), halfway)
             .reaching(Reach::RatioBelow(1.1))
             .noting(format!(
-                "tombstones and the archive grow, tables do not; vacuumed {} times a table",
+                "tombstones and the archive grow, tables do not; a table was vacuumed {} times",
                 nights.vacuumed
             )),
         Line::once(ROW, "longest transaction of a cleanup", "ms", nights.longest_step_ms)
