@@ -55,6 +55,11 @@ impl Asked {
             model: &self.model,
         }
     }
+
+    /// A caller that has gone is told by its next call.
+    fn answer(self, reply: Reply) {
+        let _ = self.reply.send(reply);
+    }
 }
 
 impl Dealing {
@@ -119,6 +124,10 @@ impl Dealing {
                 later.push_back(asked);
             }
         }
+        if batch.len() == 1 {
+            // All of one workflow: they go side by side instead of one after another.
+            later.drain(..).for_each(|asked| asked.answer(Reply::AskAlone));
+        }
         queue.waiting = later;
         if batch.is_empty() {
             queue.dealers -= 1;
@@ -133,7 +142,7 @@ async fn deal_batch(engine: &Engine, mut batch: Vec<Asked>) {
         && let Some(asked) = batch.pop()
     {
         let told = deal(engine, asked.key()).await;
-        let _ = asked.reply.send(Reply::Told(told));
+        asked.answer(Reply::Told(told));
         return;
     }
     let keys: Vec<RunKey<'_>> = batch.iter().map(Asked::key).collect();
@@ -148,14 +157,9 @@ async fn deal_batch(engine: &Engine, mut batch: Vec<Asked>) {
             Vec::new()
         }
     };
-    let replies = told.into_iter().map(|told| match told {
-        Some(told) => Reply::Told(Ok(Some(told))),
-        None => Reply::AskAlone,
-    });
-    for (asked, reply) in
-        batch.into_iter().zip(replies.chain(std::iter::repeat_with(|| Reply::AskAlone)))
-    {
-        // A caller that has gone is told by its next call.
-        let _ = asked.reply.send(reply);
+    let mut told = told.into_iter();
+    for asked in batch {
+        let told = told.next().flatten();
+        asked.answer(told.map_or(Reply::AskAlone, |told| Reply::Told(Ok(Some(told)))));
     }
 }
