@@ -27,12 +27,26 @@ use mathesis::http::{App, CallLimits, HttpSettings, router};
 use mathesis::store::audit::Actor;
 use mathesis::store::keys::{self, Role};
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
 use crate::support::{Stage, stage::noon};
 
 /// Who makes and revokes keys here.
 const BY: Actor<'static> = Actor { name: "test", reason: None };
+
+/// Reads until what was read contains `wanted`.
+async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
+    let mut read = String::new();
+    let mut part = [0; 4096];
+    while !read.contains(wanted) {
+        let bytes = stream.read(&mut part).await.expect("it answers");
+        assert!(bytes > 0, "it ended without {wanted:?}: {read}");
+        read.push_str(&String::from_utf8_lossy(&part[..bytes]));
+    }
+    read
+}
 
 /// A stage with its interface.
 struct Site {

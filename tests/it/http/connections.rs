@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::read_until;
+
 async fn listening(limits: ListenLimits, router: Router) -> (SocketAddr, DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
@@ -43,17 +45,6 @@ async fn send(stream: &mut TcpStream, path: &str) {
 async fn ask(stream: &mut TcpStream, wanted: &str) {
     send(stream, "/").await;
     read_until(stream, wanted).await;
-}
-
-async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
-    let mut read = String::new();
-    let mut part = [0; 4096];
-    while !read.contains(wanted) {
-        let bytes = stream.read(&mut part).await.expect("it answers");
-        assert!(bytes > 0, "it ended without {wanted:?}: {read}");
-        read.push_str(&String::from_utf8_lossy(&part[..bytes]));
-    }
-    read
 }
 
 #[tokio::test]

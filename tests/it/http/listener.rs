@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use mathesis::http::serve;
 use mathesis::store::figures;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{EVENTS, Site};
+use super::{EVENTS, Site, read_until};
 
 struct Listening {
     site: Site,
@@ -32,18 +32,6 @@ async fn connect(address: SocketAddr, head: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     stream.write_all(head.as_bytes()).await.expect("it reads");
     stream
-}
-
-/// Reads until what was read contains `wanted`.
-async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
-    let mut read = String::new();
-    let mut part = [0; 4096];
-    while !read.contains(wanted) {
-        let bytes = stream.read(&mut part).await.expect("it answers");
-        assert!(bytes > 0, "it ended without {wanted:?}: {read}");
-        read.push_str(&String::from_utf8_lossy(&part[..bytes]));
-    }
-    read
 }
 
 #[tokio::test]
