@@ -58,7 +58,9 @@ class Site:
     def start(self) -> None:
         claude = free_ports(1)[0]
         script = self.folder / "slow.json"
-        slow = {"service": "claude", "times": 1_000, "fault": {"slow_ms": int(self.claude_seconds * 1000)}}
+        # Only what is paid for: the call that counts tokens before it would be waited for as long.
+        paid_call = {"service": "claude", "path": "/v1/messages"}
+        slow = {"match": paid_call, "times": 1_000, "fault": {"slow_ms": int(self.claude_seconds * 1000)}}
         script.write_text(json.dumps([slow]))
         self.stand_ins = self._run(
             "stand-ins", "stand-ins", "--port-base", str(claude), "--script", str(script)
