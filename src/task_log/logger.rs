@@ -2,7 +2,8 @@
 //!
 //! Each call hands its events to a writer and waits. The writer takes whatever waits and commits it
 //! in one transaction (`writer`), so that the number of commits does not grow with the number of
-//! callers. While one writer waits for the disk another one works; a task's events go to the same one,
+//! callers; those who were answered last are waited for a moment, so that they fall in with each other. While one
+//! writer waits for the disk another one works; a task's events go to the same one,
 //! so that they seldom wait for each other's rows. What waits is bounded in bytes; a caller that finds no room waits for it.
 
 use std::collections::BTreeSet;

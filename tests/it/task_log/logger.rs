@@ -152,6 +152,29 @@ async fn many_callers_share_few_commits_and_each_gets_its_own_answer() {
 }
 
 #[tokio::test]
+async fn a_caller_out_of_step_falls_in_with_the_others() {
+    let stage = Stage::set(LoggerLimits { writers: 1, ..LoggerLimits::default() }).await;
+    let caller = async |name: usize| {
+        for event in 0..10 {
+            let reports = stage.complete_all(std::iter::once(format!("{name}-{event}"))).await;
+            assert!(reports.iter().all(Result::is_ok), "{reports:?}");
+        }
+    };
+    let in_step = futures::future::join_all((1..20).map(caller));
+    let late = async {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        caller(20).await;
+    };
+    futures::future::join(in_step, late).await;
+    assert_eq!(count(&stage.pool, "SELECT count(*) FROM tasks").await, 200);
+    let commits = count(&stage.pool, "SELECT count(DISTINCT xmin::text) FROM tasks").await;
+    // One for its first event, which came too late for theirs; a commit each for it and for them would be twenty.
+    assert!(commits <= 14, "{commits} transactions for ten events of each");
+}
+
+#[tokio::test]
 async fn one_callers_data_does_not_cost_the_others_their_events() {
     let stage = Stage::set(LoggerLimits::default()).await;
     sqlx::query("ALTER TABLE tasks ADD CHECK (clickup_task_id <> 'poison')")
