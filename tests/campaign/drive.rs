@@ -70,6 +70,10 @@ impl<'p> Client<'p> {
             self.play((5, 8), decided, &mut done).await?;
         }
         self.until("the cycle ends", async || false).await?;
+        // A cancel may meet a call that is under way: its answer comes later, and is put on record.
+        self.plant
+            .until("every call of Claude has an outcome", async || self.is_answered().await)
+            .await?;
         Ok(done)
     }
 
@@ -202,6 +206,12 @@ impl<'p> Client<'p> {
     async fn has_ended(&self) -> bool {
         let ended = "SELECT count(*) FROM cycles WHERE number = 1 AND ended_at IS NOT NULL";
         self.plant.count(ended).await.is_ok_and(|ended| ended == 1)
+    }
+
+    async fn is_answered(&self) -> bool {
+        let under_way = "SELECT count(*) FROM claude_calls c WHERE cycle = 1 AND NOT EXISTS (
+            SELECT FROM claude_call_outcomes o WHERE o.call_id = c.call_id)";
+        self.plant.count(under_way).await.is_ok_and(|calls| calls == 0)
     }
 
     /// Awaits a condition, or the cycle's end, after which none comes about.
