@@ -4,6 +4,7 @@
 //! at which the request was to be sent. So a server that stalls pays for every request that it held up,
 //! and not only for the ones that happened to be under way.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -100,7 +101,8 @@ struct Load {
     poll: OwnedFd,
     timer: OwnedFd,
     connections: Vec<Connection>,
-    free: Vec<usize>,
+    /// Taken in turns: the server closes a connection on which nothing comes for long.
+    free: VecDeque<usize>,
     pace: Pace,
     next: u64,
     began: Instant,
@@ -130,7 +132,7 @@ impl Load {
         Ok(Self {
             poll,
             timer,
-            free: (0..connections).rev().collect(),
+            free: (0..connections).collect(),
             connections: all,
             pace,
             next: 0,
@@ -205,7 +207,7 @@ impl Load {
             if at > Instant::now() {
                 return Ok(Some(at));
             }
-            let Some(place) = self.free.pop() else { return Ok(Some(at)) };
+            let Some(place) = self.free.pop_front() else { return Ok(Some(at)) };
             let number = self.next;
             self.next += 1;
             if let Some(connection) = self.connections.get_mut(place) {
@@ -252,7 +254,7 @@ impl Load {
             }
         }
         connection.answer.clear();
-        self.free.push(place);
+        self.free.push_back(place);
         Ok(())
     }
 }
