@@ -1,10 +1,12 @@
 //! The pipeline as the campaign plays it: a client that goes on until each of its calls is acknowledged, whatever
 //! happens to the server meanwhile.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
+use mathesis::research::marker::MARKER_NAME;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -57,6 +59,9 @@ impl<'p> Client<'p> {
     /// Walks cycle 1 to its end.
     pub async fn walk(&self) -> Result<Acknowledged, String> {
         let mut done = Acknowledged::default();
+        // A backup holds the marker of before; where PostgreSQL dies at the start, it is written at a later try.
+        let marked = || [WAN, NANO].iter().all(|model| self.marker_of(model).exists());
+        self.plant.until("the files are marked", async || marked()).await?;
         for n in 1..=3 {
             let run = TaskRun::new(format!("task-{n}"), &[(WAN, 0, 7), (NANO, 0, 7)]);
             self.log(run.events(), &mut done).await?;
@@ -206,6 +211,10 @@ impl<'p> Client<'p> {
     async fn has_ended(&self) -> bool {
         let ended = "SELECT count(*) FROM cycles WHERE number = 1 AND ended_at IS NOT NULL";
         self.plant.count(ended).await.is_ok_and(|ended| ended == 1)
+    }
+
+    fn marker_of(&self, model: &str) -> PathBuf {
+        self.plant.config_root().join(model).join(MARKER_NAME)
     }
 
     async fn is_answered(&self) -> bool {
