@@ -437,12 +437,17 @@ pub async fn mark_applied(
     version: i32,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE insights i SET applied = true
-           FROM prompt_versions v
-          WHERE i.workflow_id = $1
-            AND v.workflow_id = $1 AND v.model_name = $2 AND v.version = $3
-            AND (v.based_on ? (i.cycle || '.' || i.ordinal)
-                 OR (i.cycle = v.cycle AND v.based_on ? i.ordinal::text))",
+        r"UPDATE insights i SET applied = true
+           FROM prompt_versions v, jsonb_array_elements_text(v.based_on) AS basis (name)
+          WHERE v.workflow_id = $1 AND v.model_name = $2 AND v.version = $3
+            AND i.workflow_id = $1
+            -- Named by cycle and ordinal, or by the ordinal alone in the version's own cycle.
+            AND i.cycle = CASE
+                    WHEN basis.name ~ '^\d{1,18}\.\d{1,9}$' THEN split_part(basis.name, '.', 1)::bigint
+                    ELSE v.cycle END
+            AND i.ordinal = CASE
+                    WHEN basis.name ~ '^\d{1,18}\.\d{1,9}$' THEN split_part(basis.name, '.', 2)::int
+                    WHEN basis.name ~ '^\d{1,9}$' THEN basis.name::int END",
         workflow_id,
         model,
         version

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::support::Stage;
 
-/// A year of one workflow: tasks with their events, pins, tests and effects, all of them over.
+/// A year of one workflow: tasks with their events, pins, tests, effects, insights and changes, all of them over.
 const A_YEAR: &str = "
     SET session_replication_role = replica;
     INSERT INTO tasks (workflow_id, clickup_task_id, created_at, last_event_at, ended_at, ended_by, analyzed_in_cycle)
@@ -37,6 +37,14 @@ const A_YEAR: &str = "
     INSERT INTO effects (workflow_id, cycle, seq, ordinal, kind, payload, status, run_after, created_at, asks_since,
                          finished_at)
     SELECT workflow_id, 1, n, 0, 'generate', '{}', 'done', now(), now(), now(), now()
+      FROM workflows, generate_series(1000, 20000) AS n;
+    INSERT INTO insights (workflow_id, cycle, ordinal, insight_type, model_name, description, confidence_score,
+                          tasks_analyzed, example_task_ids, suggested_change, created_at)
+    SELECT workflow_id, n, 1, 'failure_mode', 'all', '', 0.5, 50, '{}', '', now()
+      FROM workflows, generate_series(1000, 20000) AS n;
+    INSERT INTO config_changes (workflow_id, model_name, kind, to_version, cycle, seq, status, backup_name, summary,
+                                changed_by, intended_at, finished_at)
+    SELECT workflow_id, 'nano-banana', 'apply', 1, n, 1, 'done', '', '', '', now(), now()
       FROM workflows, generate_series(1000, 20000) AS n;
     SET session_replication_role = DEFAULT;
     ANALYZE";
@@ -82,7 +90,7 @@ async fn the_hot_statements_find_their_rows_by_an_index() {
     stage.please(Operation::Pause).await;
     let mut connection = stage.own_connection().await;
     sqlx::raw_sql(A_YEAR).execute(&mut connection).await.expect("a year has passed");
-    let hot: [(&str, &str, &[&str]); 5] = [
+    let hot: [(&str, &str, &[&str]); 8] = [
         (
             "an assignment in a test",
             "WITH told AS",
@@ -112,13 +120,37 @@ async fn the_hot_statements_find_their_rows_by_an_index() {
             "SELECT known.content_hash FROM task_events AS known",
             &["task_events_pkey", "task_tombstones_pkey"],
         ),
+        (
+            "what a transition asks for",
+            "INSERT INTO effects (workflow_id, cycle, seq, ordinal",
+            &["effects_changing_files"],
+        ),
+        (
+            "the models whose files are being changed",
+            "SELECT DISTINCT model_name FROM config_changes",
+            &["config_changes_intended"],
+        ),
+        (
+            "the insights that a version rests on",
+            "UPDATE insights i SET applied = true",
+            &["insights_workflow_id_cycle_ordinal_key"],
+        ),
     ];
     for (name, words, indexes) in hot {
         let plan = plan(&mut connection, words).await;
         for index in indexes {
             assert!(plan.contains(index), "{name} does not use {index}:\n{plan}");
         }
-        for table in ["tasks", "attempts", "task_events", "assignments", "deck_slots", "effects"] {
+        for table in [
+            "tasks",
+            "attempts",
+            "task_events",
+            "assignments",
+            "deck_slots",
+            "effects",
+            "config_changes",
+            "insights",
+        ] {
             let scan = format!("Seq Scan on {table} ");
             assert!(!plan.contains(&scan), "{name} reads all of {table}:\n{plan}");
         }
