@@ -1,7 +1,6 @@
 //! The pipeline as the campaign plays it: a client that goes on until each of its calls is acknowledged, whatever
 //! happens to the server meanwhile.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -60,8 +59,7 @@ impl<'p> Client<'p> {
     pub async fn walk(&self) -> Result<Acknowledged, String> {
         let mut done = Acknowledged::default();
         // A backup holds the marker of before; where PostgreSQL dies at the start, it is written at a later try.
-        let marked = || [WAN, NANO].iter().all(|model| self.marker_of(model).exists());
-        self.plant.until("the files are marked", async || marked()).await?;
+        self.plant.until("the files are marked", async || self.is_marked()).await?;
         for n in 1..=3 {
             let run = TaskRun::new(format!("task-{n}"), &[(WAN, 0, 7), (NANO, 0, 7)]);
             self.log(run.events(), &mut done).await?;
@@ -213,8 +211,9 @@ impl<'p> Client<'p> {
         self.plant.count(ended).await.is_ok_and(|ended| ended == 1)
     }
 
-    fn marker_of(&self, model: &str) -> PathBuf {
-        self.plant.config_root().join(model).join(MARKER_NAME)
+    fn is_marked(&self) -> bool {
+        let root = self.plant.config_root();
+        [WAN, NANO].iter().all(|model| root.join(model).join(MARKER_NAME).exists())
     }
 
     async fn is_answered(&self) -> bool {

@@ -46,7 +46,7 @@ pub fn run(bench: &Bench, runtime: &Runtime) -> Outcome<Vec<Line>> {
     let mut cycle = Cycle::first(workflow.clone());
     let cycles = i64::from(bench.options.cycles).max(3 * FEW);
     runtime.block_on(live(&site, &mut cycle, FEW, cycles))?;
-    runtime.block_on(settle(&site))?;
+    runtime.block_on(tables::analyze(site.engine.store.pool()))?;
     let mut taken = runtime.block_on(live(&site, &mut cycle, FEW, cycles))?;
     let young_bytes = runtime.block_on(history::database_bytes(site.engine.store.pool()))?;
     let young = measure(bench, runtime, &site, &url, taken)?;
@@ -59,7 +59,6 @@ pub fn run(bench: &Bench, runtime: &Runtime) -> Outcome<Vec<Line>> {
         left -= BETWEEN_LOOKS;
     }
     eprintln!("  {cycles} cycles in {:.0} s", began.elapsed().as_secs_f64());
-    runtime.block_on(settle(&site))?;
     taken = runtime.block_on(live(&site, &mut cycle, FEW, cycles))?;
     let old_bytes = runtime.block_on(history::database_bytes(site.engine.store.pool()))?;
     let old = measure(bench, runtime, &site, &url, taken)?;

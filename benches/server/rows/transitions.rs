@@ -24,7 +24,8 @@ pub fn run_one_after_another(bench: &Bench, runtime: &Runtime) -> Outcome<Vec<Li
     let mut cycle = Cycle::first(workflow.clone());
     let (mut ours, mut floors) = (Rounds::default(), Rounds::default());
     let mut steps = STEP_NAMES.map(|_| Rounds::default());
-    cycle = runtime.block_on(warm_up(&site, cycle))?;
+    // A few cycles into tables that were empty.
+    (cycle, _) = runtime.block_on(on_a_worker(&site, cycle, Duration::from_millis(500)))?;
     for _ in 0..bench.options.rounds {
         if let Some(floor) = &floor {
             floors.0.push(floor.transactions(1, bench.options.span())?);
@@ -43,11 +44,6 @@ pub fn run_one_after_another(bench: &Bench, runtime: &Runtime) -> Outcome<Vec<Li
     let profile = STEP_NAMES.into_iter().zip(steps);
     let profile = profile.map(|(step, took)| Line::new(Row::Transitions, step, "ms", took));
     Ok(std::iter::once(against(line, "pgbench -N -c1", floors)).chain(profile).collect())
-}
-
-/// A few cycles into tables that were empty.
-async fn warm_up(site: &Arc<Site>, cycle: Cycle) -> Outcome<Cycle> {
-    Ok(on_a_worker(site, cycle, Duration::from_millis(500)).await?.0)
 }
 
 /// A spawned task, as the server's worker is one. Outside the runtime's own threads each answer of PostgreSQL would
