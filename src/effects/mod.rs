@@ -93,10 +93,18 @@ impl EffectFailure {
 impl From<StoreError> for EffectFailure {
     fn from(error: StoreError) -> Self {
         let remedy = "see that PostgreSQL is up and `mathesis doctor` is content, then `mathesis cycle retry`";
-        if error.is_transient() {
-            Self::for_now("database", error.to_string(), remedy)
-        } else {
-            Self::for_good("database", error.to_string(), remedy)
+        match error {
+            // The newer replica goes on with it; a hold would stop that one, too.
+            StoreError::Newer { .. } => Self {
+                waits: true,
+                ..Self::for_good(
+                    "newer_program",
+                    error.to_string(),
+                    "update this replica, or stop it: the newer one goes on with the cycle",
+                )
+            },
+            error if error.is_transient() => Self::for_now("database", error.to_string(), remedy),
+            error => Self::for_good("database", error.to_string(), remedy),
         }
     }
 }

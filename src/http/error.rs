@@ -236,13 +236,15 @@ impl From<&StoreError> for Problem {
         tracing::error!(error = %error, "a request failed in the database");
         match error {
             StoreError::Database(sqlx::Error::PoolClosed) => Self::stopping(),
-            StoreError::Corrupt { table, row, .. } => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "unreadable_data",
-                format!(
-                    "a stored row cannot be read by this version of the program and was left as it is: {table}, {row}. The log says what is wrong with it"
-                ),
-            ),
+            StoreError::Corrupt { table, row, .. } | StoreError::Newer { table, row, .. } => {
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "unreadable_data",
+                    format!(
+                        "a stored row cannot be read by this version of the program and was left as it is: {table}, {row}. The log says what is wrong with it"
+                    ),
+                )
+            }
             _ => Self::internal(),
         }
     }

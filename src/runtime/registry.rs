@@ -54,7 +54,8 @@ pub struct Registry {
     by_name: Arc<RwLock<BTreeMap<String, Workflow>>>,
 }
 
-/// Why a workflow could not be registered. Nothing of it was stored.
+/// Why a workflow could not be registered. It was stored wholly or not at all; [`RegistryError::fate`] says which is
+/// known. Registering again is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The database failed.
@@ -78,6 +79,19 @@ pub enum RegistryError {
         /// The config folder.
         folder: String,
     },
+}
+
+impl RegistryError {
+    /// What became of the registration, for people. A connection that breaks while COMMIT is under way leaves it unknown.
+    #[must_use]
+    pub fn fate(&self) -> &'static str {
+        match self {
+            Self::Store(error) if error.is_transient() => {
+                "It was stored wholly or not at all; starting again is safe"
+            }
+            _ => "Nothing of it was stored",
+        }
+    }
 }
 
 impl From<sqlx::Error> for RegistryError {
@@ -132,7 +146,7 @@ impl Registry {
     /// while the open cycle still had something to decide about them.
     ///
     /// # Errors
-    /// [`RegistryError`]; nothing of it was stored.
+    /// [`RegistryError`]; it was stored wholly or not at all.
     pub async fn register(
         &self,
         store: &Store,
@@ -288,7 +302,11 @@ fn first_documents(
 fn read_definition(workflow_id: i64, hash: &str, json: &Value) -> Result<Definition, StoreError> {
     Definition::from_json(json).map_err(|cause| {
         let row = format!("workflow {workflow_id} definition {hash}");
-        StoreError::corrupt("workflow_definitions", "definition", row, cause)
+        let table = "workflow_definitions";
+        if Definition::hash_of(json) == hash {
+            return StoreError::Newer { table, row, cause: cause.to_string() };
+        }
+        StoreError::corrupt(table, "definition", row, cause)
     })
 }
 

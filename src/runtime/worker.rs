@@ -203,10 +203,20 @@ impl Worker {
         }
         match performing::perform(&self.engine, &claim).await {
             Ok(result) => self.hand_in(&claim, result).await,
-            Err(EffectFailure { waits: true, retry_after, code, words, .. }) => {
-                self.put_off(&claim, retry_after.unwrap_or(POLL), code, &words).await
+            Err(failure) => self.did_not_end(&claim, failure).await,
+        }
+    }
+
+    async fn did_not_end(
+        &self,
+        claim: &ClaimedEffect,
+        failure: EffectFailure,
+    ) -> Result<Worked, StoreError> {
+        match failure {
+            EffectFailure { waits: true, retry_after, code, words, .. } => {
+                self.put_off(claim, retry_after.unwrap_or(POLL), code, &words).await
             }
-            Err(failure) => self.fail(&claim, failure).await,
+            failure => self.fail(claim, failure).await,
         }
     }
 
@@ -272,7 +282,7 @@ impl Worker {
             }
             Err(AdvanceError::Store(error)) if error.is_transient() => Err(error),
             // Handed back it would fail in the same way for ever; a person must look.
-            Err(AdvanceError::Store(error)) => self.fail(claim, error.into()).await,
+            Err(AdvanceError::Store(error)) => self.did_not_end(claim, error.into()).await,
             Err(AdvanceError::Invalid(refusal)) => {
                 let failure = EffectFailure::for_good(
                     "refused_by_the_machine",

@@ -215,7 +215,8 @@ impl From<StoreError> for Attempt {
         match error {
             error @ (StoreError::NotUtf8(_)
             | StoreError::PooledByTransaction
-            | StoreError::Corrupt { .. }) => Self::Unfit(error),
+            | StoreError::Corrupt { .. }
+            | StoreError::Newer { .. }) => Self::Unfit(error),
             StoreError::Database(sqlx::Error::Database(said)) => {
                 let code = said.code().unwrap_or_default();
                 // 57P03 is a server that is starting or stopping, 53300 one with too many connections.

@@ -85,7 +85,7 @@ pub enum StartError {
     #[error("{0}\nNothing was started. `mathesis workflow check` looks at them again")]
     Workflows(#[from] DefinitionErrors),
     /// A workflow could not be registered.
-    #[error("workflow {workflow} could not be registered: {cause}. Nothing of it was stored")]
+    #[error("workflow {workflow} could not be registered: {cause}. {}", cause.fate())]
     Registry {
         /// The workflow.
         workflow: String,
@@ -134,5 +134,29 @@ impl StartError {
             Self::Key(KeyError::Store(error)) => error.is_transient(),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registering_failed_by(cause: impl Into<RegistryError>) -> String {
+        let cause = Box::new(cause.into());
+        StartError::Registry { workflow: "image-editing".to_owned(), cause }.to_string()
+    }
+
+    #[test]
+    fn nobody_claims_to_know_what_a_broken_connection_has_committed() {
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let said = registering_failed_by(StoreError::Database(sqlx::Error::Io(broken)));
+        assert!(said.ends_with("stored wholly or not at all; starting again is safe"), "{said}");
+    }
+
+    #[test]
+    fn what_was_refused_was_not_stored() {
+        let (model, folder) = ("wan-2.5-edit".to_owned(), "config/deep_research".to_owned());
+        let said = registering_failed_by(RegistryError::NoDocuments { model, folder });
+        assert!(said.ends_with(". Nothing of it was stored"), "{said}");
     }
 }

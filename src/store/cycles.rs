@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
 use super::StoreError;
-use crate::cycle::{EffectKind, Event, Snapshot, StateName};
+use crate::cycle::{EffectKind, Event, Snapshot, SnapshotError, StateName};
 
 /// A cycle as stored.
 #[derive(Debug, Clone)]
@@ -59,7 +59,12 @@ impl RawCycle {
     fn read(self) -> Result<CycleRow, StoreError> {
         let snapshot = Snapshot::from_json(self.snapshot).map_err(|cause| {
             let row = format!("workflow {} cycle {}", self.workflow_id, self.number);
-            StoreError::corrupt("cycles", "snapshot", row, cause)
+            match cause {
+                SnapshotError::FromTheFuture { .. } => {
+                    StoreError::Newer { table: "cycles", row, cause: cause.to_string() }
+                }
+                cause => StoreError::corrupt("cycles", "snapshot", row, cause),
+            }
         })?;
         Ok(CycleRow {
             workflow_id: self.workflow_id,

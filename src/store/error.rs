@@ -23,6 +23,20 @@ pub enum StoreError {
         cause: String,
     },
 
+    /// A stored value that a newer version of the program wrote, as one that serves beside this one does while the old
+    /// ones are replaced. The row is left to it.
+    #[error(
+        "{table} of {row} was written by a newer Mathesis and is left to that one; nothing was changed ({cause})"
+    )]
+    Newer {
+        /// The table.
+        table: &'static str,
+        /// Which row, by its key.
+        row: String,
+        /// What this version knows.
+        cause: String,
+    },
+
     /// Another worker took the effect over; what this one tried to write was not written.
     #[error("the lease of effect {effect_id} was lost to another worker; nothing was written")]
     LeaseLost {
@@ -98,6 +112,7 @@ impl StoreError {
             Self::Database(error) => database_is_transient(error),
             Self::NoPrimary { .. } => true,
             Self::Corrupt { .. }
+            | Self::Newer { .. }
             | Self::LeaseLost { .. }
             | Self::JobLost { .. }
             | Self::ConflictSettled { .. }

@@ -314,10 +314,15 @@ impl Definition {
     /// SHA-256, in hex, of the definition's canonical JSON (keys sorted, no spaces): equal exactly if the definitions are.
     #[must_use]
     pub fn content_hash(&self) -> String {
+        self.to_json().map(|json| Self::hash_of(&json)).unwrap_or_default()
+    }
+
+    /// The same of a definition as it is stored, which another version of the program may have written: one that has
+    /// its own hash is what that version meant, whether this one can read it or not.
+    #[must_use]
+    pub fn hash_of(json: &Value) -> String {
         let mut canonical = String::new();
-        if let Ok(json) = self.to_json() {
-            write_canonical(&json, &mut canonical);
-        }
+        write_canonical(json, &mut canonical);
         hex::encode(Sha256::digest(canonical.as_bytes()))
     }
 

@@ -12,6 +12,7 @@ use mathesis::cycle::StateName;
 use mathesis::runtime::{Engine, EngineSettings, Operation, Worked, Worker};
 use mathesis::store::StoreError;
 use mathesis::store::effects::{self, ClaimedEffect};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -214,6 +215,65 @@ async fn renewing_keeps_a_claim_alive() {
     let renewed = effects::renew(stage.pool(), stage.engine.worker_id, LEASE).await;
     assert_eq!(renewed.expect("the database answers"), 1);
     assert_eq!(stage.another().await.rescue().await, 0);
+}
+
+#[tokio::test]
+async fn a_cycle_that_a_newer_version_wrote_is_left_to_that_one() {
+    let stage = Stage::new().await;
+    stage.complete_tasks("task", 50, 7).await;
+    assert_eq!(stage.watch().await, 1);
+    let newer = "UPDATE cycles SET snapshot = snapshot
+                     || jsonb_build_object('format', 99, 'before', snapshot->'format')";
+    stage.by_hand(newer).await;
+    for _ in 0..3 {
+        assert_eq!(stage.work().await, Worked::Waits);
+        stage.clock.advance(TimeDelta::seconds(1));
+    }
+    let effect = stage.last_effect(1).await;
+    assert_eq!((effect.status.as_str(), effect.attempts), ("pending", 0), "no try is spent");
+    assert_eq!(stage.number("SELECT count(*) FROM holds").await, 0, "nobody has to come");
+    assert_eq!(stage.claude.requests().len(), 0, "and nothing is paid for");
+
+    let as_before = "UPDATE cycles SET snapshot = (snapshot - 'before')
+                         || jsonb_build_object('format', snapshot->'before')";
+    stage.by_hand(as_before).await;
+    stage.claude.answer_json(analysis_answer(&[]));
+    assert_eq!(stage.step().await, StateName::Generating);
+}
+
+#[tokio::test]
+async fn a_definition_that_a_newer_version_registered_is_left_to_that_one() {
+    let stage = Stage::new().await;
+    stage.complete_tasks("task", 50, 7).await;
+    assert_eq!(stage.watch().await, 1);
+    let in_force = "SELECT definition::text FROM workflow_definitions";
+    let as_before: Value = serde_json::from_str(&stage.text(in_force).await).expect("JSON");
+    let mut newer = as_before.clone();
+    newer["gate"]["of_a_later_version"] = json!(true);
+    stage.redefine(&newer).await;
+    assert_eq!(stage.work().await, Worked::Waits);
+    let effect = stage.last_effect(1).await;
+    assert_eq!((effect.status.as_str(), effect.attempts), ("pending", 0), "no try is spent");
+    assert_eq!(stage.number("SELECT count(*) FROM holds").await, 0, "nobody has to come");
+    assert_eq!(stage.claude.requests().len(), 0, "and nothing is paid for");
+
+    stage.clock.advance(TimeDelta::seconds(1));
+    stage.redefine(&as_before).await;
+    stage.claude.answer_json(analysis_answer(&[]));
+    assert_eq!(stage.step().await, StateName::Generating);
+}
+
+#[tokio::test]
+async fn a_definition_that_is_not_what_was_stored_is_a_persons_to_look_at() {
+    let stage = Stage::new().await;
+    stage.complete_tasks("task", 50, 7).await;
+    assert_eq!(stage.watch().await, 1);
+    stage.by_hand("UPDATE workflow_definitions SET definition = definition - 'models'").await;
+    stage.work().await;
+    let effect = stage.last_effect(1).await;
+    assert_eq!((effect.status.as_str(), effect.attempts), ("failed", 1));
+    assert_eq!(stage.number("SELECT count(*) FROM holds").await, 1);
+    assert_eq!(stage.claude.requests().len(), 0, "nothing is paid for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

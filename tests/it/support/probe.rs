@@ -9,6 +9,8 @@ use mathesis::runtime::{Assignment, HoldStatus, Operation, OperationError, Opera
 use mathesis::store::claude_calls::{self, CallRow};
 use mathesis::store::effects::{self, EffectRow};
 use mathesis::store::experiments::{self, ExperimentRow};
+use mathesis::workflow::Definition;
+use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
 use super::stage::Stage;
@@ -38,6 +40,17 @@ impl Stage {
     /// Changes rows by hand, as nobody should; returns how many.
     pub async fn by_hand(&self, sql: &'static str) -> u64 {
         sqlx::query(sql).execute(self.pool()).await.expect("the statement runs").rows_affected()
+    }
+
+    /// Puts the workflow and its open cycle on a definition, as the version of the program does that can read it.
+    pub async fn redefine(&self, definition: &Value) {
+        let redefined = "WITH stored AS (
+                 INSERT INTO workflow_definitions (workflow_id, definition_hash, definition, created_at)
+                 VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING),
+             cycle AS (UPDATE cycles SET definition_hash = $2 WHERE workflow_id = $1 AND ended_at IS NULL)
+             UPDATE workflows SET definition_hash = $2 WHERE workflow_id = $1";
+        let query = sqlx::query(redefined).bind(self.id()).bind(Definition::hash_of(definition));
+        query.bind(definition).execute(self.pool()).await.expect("the statement runs");
     }
 
     /// A connection of its own, beside every pool.
