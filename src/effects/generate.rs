@@ -22,13 +22,10 @@ use judge::{Judge, Judged, Proposal};
 mod asked;
 mod judge;
 
-/// A candidate may draw on so many insights that stand, those found or judged last.
-const INSIGHTS_MAX: i64 = 60;
-
 pub(super) async fn perform(engine: &Engine, claim: &ClaimedEffect) -> Result<What, EffectFailure> {
     let (_, definition) = context(engine, claim).await?;
     let pool = engine.store.pool();
-    let standing = Which { living: true, ..Which::newest(INSIGHTS_MAX) };
+    let standing = Which { living: true, ..Which::newest(insights::STANDING_MAX) };
     let mut found = insights::read(pool, claim.workflow_id, standing).await?;
     // This cycle's come first and in their order; the others follow, the newest first.
     found.sort_by_key(|row| {

@@ -117,6 +117,10 @@ impl InsightRow {
     }
 }
 
+/// So many standing insights a candidate may rest on, those found or judged last. Their evidence outlives its time, since
+/// what a candidate copies is held against it.
+pub const STANDING_MAX: i64 = 60;
+
 /// Which insights are read.
 #[derive(Debug, Clone, Copy)]
 pub struct Which<'w> {

@@ -14,7 +14,7 @@ use chrono_tz::Tz;
 use sqlx::{PgConnection, PgPool};
 
 use super::figures::OTHER_CATEGORIES;
-use super::{StoreError, figures};
+use super::{StoreError, figures, insights};
 
 /// What a cleanup removes, and how much of it at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,8 @@ impl Picked {
 /// Removes at most one batch of old tasks: archives them, leaves tombstones, deletes.
 ///
 /// Call it until [`CleanupStep::more`] is false. It never takes a task that is still running, one
-/// that an open cycle has in its window, or one that holds a slot of an open cycle; which cycle is
+/// that an open cycle has in its window, one that holds a slot of an open cycle, or one that is evidence of an insight
+/// which candidates may rest on (see [`insights::STANDING_MAX`]); which cycle is
 /// open is read here, so that the answer cannot be stale. Several cleanups may run at once and beside ingest: a task that
 /// another transaction has locked is left for the next time. A crash before COMMIT leaves all of the batch
 /// in place, a crash after it leaves nothing to repeat.
@@ -166,6 +167,14 @@ async fn pick(
 ) -> Result<Picked, StoreError> {
     let rows = sqlx::query!(
         r#"
+        WITH evidence AS MATERIALIZED (
+            SELECT DISTINCT unnest(example_task_ids) AS clickup_task_id
+            FROM (
+                SELECT example_task_ids FROM insights
+                WHERE workflow_id = $1 AND standing IN ('new', 'confirmed', 'weakened')
+                ORDER BY coalesce(judged_in_cycle, cycle) DESC, id DESC
+                LIMIT $5
+            ) AS standing)
         SELECT t.id, t.clickup_task_id, t.run_id, t.created_at,
                t.analyzed_in_cycle IS NULL
                    AND t.ended_by IN ('completed', 'winner', 'error') AS "unanalyzed!"
@@ -178,6 +187,7 @@ async fn pick(
               SELECT 1 FROM deck_slots s
               WHERE s.workflow_id = $1 AND s.cycle >= $3
                 AND s.clickup_task_id = t.clickup_task_id AND s.run_id = t.run_id)
+          AND NOT EXISTS (SELECT 1 FROM evidence e WHERE e.clickup_task_id = t.clickup_task_id)
         ORDER BY t.created_at
         LIMIT $4
         FOR UPDATE OF t SKIP LOCKED
@@ -186,6 +196,7 @@ async fn pick(
         cleanup.created_before,
         open_cycle,
         cleanup.batch.max(1),
+        insights::STANDING_MAX,
     )
     .fetch_all(connection)
     .await?;

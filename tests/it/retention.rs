@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use futures::future::join_all;
 use mathesis::store::analytics::{Analytics, AnalyticsQuery, TaskDay, load};
-use mathesis::store::figures;
 use mathesis::store::retention::{
     Cleanup, CleanupStep, cleanup, prune_assignments, prune_sessions,
 };
+use mathesis::store::{figures, insights};
 use sqlx::PgPool;
 
 /// 120 tasks, twelve a day over ten days; each with two models, events and a pinned version. Cycle 1
@@ -172,6 +172,43 @@ async fn holders_of_an_open_cycles_slots_and_running_tasks_stay() {
         count(&pool, "SELECT count(*) FROM tasks WHERE clickup_task_id IN ('t31', 't32')").await,
         2
     );
+}
+
+#[tokio::test]
+async fn the_evidence_of_insights_that_candidates_may_rest_on_stays() {
+    let pool = logged().await;
+    run(
+        &pool,
+        "INSERT INTO insights (workflow_id, cycle, ordinal, insight_type, model_name, description, confidence_score,
+             tasks_analyzed, example_task_ids, suggested_change, standing, judged_in_cycle, created_at)
+         SELECT 1, 1, n, 'failure_mode', 'nano', 'd', 0.9, 20, ARRAY['t' || 2 * n, 't' || 2 * n + 1], 's', standing,
+                CASE WHEN n > 1 THEN 1 END, '2026-01-03Z'
+           FROM unnest(ARRAY['new', 'confirmed', 'weakened', 'retired']) WITH ORDINALITY AS s (standing, n)",
+    )
+    .await;
+    assert_eq!(clean(&pool, everything(7)).await.removed, 114);
+    let left = "SELECT string_agg(clickup_task_id, ' ' ORDER BY id) FROM tasks";
+    let left: String = sqlx::query_scalar(left).fetch_one(&pool).await.unwrap();
+    assert_eq!(left, "t2 t3 t4 t5 t6 t7");
+    run(&pool, "UPDATE insights SET standing = 'retired', judged_in_cycle = 2").await;
+    assert_eq!(clean(&pool, everything(7)).await.removed, 6);
+}
+
+#[tokio::test]
+async fn insights_that_no_candidate_may_rest_on_any_more_keep_nothing() {
+    let pool = logged().await;
+    run(
+        &pool,
+        "INSERT INTO insights (workflow_id, cycle, ordinal, insight_type, model_name, description, confidence_score,
+             tasks_analyzed, example_task_ids, suggested_change, created_at)
+         SELECT 1, 1, n, 'failure_mode', 'nano', 'd', 0.9, 20, ARRAY['t' || n], 's', '2026-01-03Z'
+           FROM generate_series(1, 100) AS n",
+    )
+    .await;
+    clean(&pool, everything(7)).await;
+    let newest = "SELECT count(*) FROM tasks WHERE id > 40 AND id <= 100";
+    assert_eq!(count(&pool, newest).await, insights::STANDING_MAX);
+    assert_eq!(count(&pool, "SELECT count(*) FROM tasks").await, insights::STANDING_MAX);
 }
 
 #[tokio::test]
