@@ -5,6 +5,7 @@ mod disk;
 mod models;
 mod notify;
 mod pipeline;
+mod schedules;
 
 use clap::Args;
 use serde::Serialize;
@@ -20,7 +21,7 @@ use crate::workflow::load::load_all;
 ///
 /// Looks at the workflows, the folders and their disks, the pipeline and its spool, Claude's key and models (which
 /// it asks about at the Models API, free of charge), the database with its clock and schema, the keys, each cycle,
-/// and each model's files. Changes nothing. Ends with exit code 1 when something is wrong.
+/// what runs by the clock, and each model's files. Changes nothing. Ends with exit code 1 when something is wrong.
 #[derive(Debug, Clone, Args)]
 pub struct Doctor {
     #[command(flatten)]

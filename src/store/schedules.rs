@@ -21,6 +21,34 @@ pub struct DueSchedule {
     pub next_run_at: DateTime<Utc>,
 }
 
+/// A schedule as people see it.
+#[derive(Debug, Clone)]
+pub struct ScheduleRow {
+    /// `sweep` or `cleanup`.
+    pub name: String,
+    /// When it is due.
+    pub next_run_at: DateTime<Utc>,
+    /// When it last came to its end.
+    pub last_run_at: Option<DateTime<Utc>>,
+    /// What came of that, in words.
+    pub last_result: Option<String>,
+}
+
+/// A workflow's schedules, by name.
+///
+/// # Errors
+/// [`StoreError`] when the database fails.
+pub async fn list(pool: &PgPool, workflow_id: i64) -> Result<Vec<ScheduleRow>, StoreError> {
+    Ok(sqlx::query_as!(
+        ScheduleRow,
+        "SELECT name, next_run_at, last_run_at, last_result FROM schedules
+          WHERE workflow_id = $1 ORDER BY name",
+        workflow_id
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
 /// Registers a schedule, or moves it when its expression or time zone was edited.
 ///
 /// # Errors

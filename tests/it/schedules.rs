@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use mathesis::runtime::run_due_schedules;
+use mathesis::workflow::CronExpression;
 
 use crate::support::Stage;
 
@@ -81,6 +82,31 @@ async fn the_cleanup_keeps_to_three_o_clock_when_summer_comes_and_goes() {
         run_due(&stage).await;
         assert_eq!(next_run(&stage, "cleanup").await, at(next), "after {now}");
     }
+}
+
+#[tokio::test]
+async fn how_long_tasks_are_kept_and_when_they_go_is_the_workflows_to_say_and_what_went_is_reported()
+ {
+    let stage = Stage::builder()
+        .definition(|definition| {
+            definition.retention.days = 7;
+            definition.retention.cleanup = CronExpression::new("30 4 * * *").expect("a time");
+        })
+        .build()
+        .await;
+    stage.complete_tasks("old", 3, 7).await;
+    let kept = "SELECT count(*) FROM tasks";
+    stage.clock.set(at("2026-11-30T02:30:00Z"));
+    run_due(&stage).await;
+    assert_eq!(stage.number(kept).await, 3, "half past four in Athens, six and a half days later");
+    stage.clock.set(at("2026-12-01T02:29:59Z"));
+    run_due(&stage).await;
+    assert_eq!(stage.number(kept).await, 3, "old enough, and not yet half past four");
+    stage.clock.set(at("2026-12-01T02:30:00Z"));
+    run_due(&stage).await;
+    assert_eq!(stage.number(kept).await, 0);
+    let result = stage.text("SELECT last_result FROM schedules WHERE name = 'cleanup'").await;
+    assert_eq!(result, "3 tasks removed, 3 of them never analysed");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::super::context::Context;
 use super::super::files;
-use super::{Finding, bad, good, note, notify, pipeline};
+use super::{Finding, bad, good, note, notify, pipeline, schedules};
 use crate::postgres::OLDEST_MAJOR;
 use crate::runtime::{Workflow, cycle_status};
 use crate::settings::{Host, Settings};
@@ -45,6 +45,7 @@ pub(super) async fn of_database(context: &mut Context, settings: &Settings) -> V
     for workflow in context.engine.registry.all() {
         findings.extend(of_cycle(context, &workflow).await);
         findings.extend(of_files(context, &workflow).await);
+        findings.extend(schedules::of_schedules(context, &workflow).await);
         findings.extend(pipeline::of_jobs(context, &workflow).await);
         findings.extend(notify::of_webhook(context, &workflow).await);
     }

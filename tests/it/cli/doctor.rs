@@ -49,7 +49,9 @@ impl Clinic {
                     encoding.split(',').next().unwrap_or_default()
                 )
             }
-            None => line.to_owned(),
+            None => line
+                .split_once("next at ")
+                .map_or_else(|| line.to_owned(), |(before, _)| format!("{before}next at TIME")),
         });
         let text = lines.collect::<Vec<_>>().join("\n");
         assert!(!text.contains("sk-ant"), "{text}");
