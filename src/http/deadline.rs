@@ -5,15 +5,30 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
-/// How long a body may take from its first part to its last. 16 MiB at half a megabit a second.
-const BODY_TIME_MAX: Duration = Duration::from_mins(5);
+use super::App;
+
+/// How long a body may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyTimes {
+    /// Between two of its parts.
+    pub pause_max: Duration,
+    /// From its first part to its last.
+    pub whole_max: Duration,
+}
+
+impl Default for BodyTimes {
+    /// 20 s between two parts; 5 minutes in all, which are 16 MiB at half a megabit a second.
+    fn default() -> Self {
+        Self { pause_max: Duration::from_secs(20), whole_max: Duration::from_mins(5) }
+    }
+}
 
 /// The body did not come to its end in time.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +76,8 @@ fn within(body: Body, time: Duration) -> Body {
 }
 
 /// Gives every request's body its time.
-pub async fn limit(request: Request, next: Next) -> Response {
-    next.run(request.map(|body| within(body, BODY_TIME_MAX))).await
+pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
+    next.run(request.map(|body| within(body, app.settings.bodies.whole_max))).await
 }
 
 #[cfg(test)]

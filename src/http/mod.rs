@@ -44,6 +44,7 @@ use std::sync::Arc;
 
 pub(crate) use body::read as read_body;
 pub use connections::Counted;
+pub use deadline::BodyTimes;
 pub use describe::{Described, Route, gives};
 pub use error::Problem;
 pub use limits::CallLimits;
@@ -66,6 +67,8 @@ pub struct HttpSettings {
     pub open: bool,
     /// How often may be called.
     pub calls: CallLimits,
+    /// How long a body may take.
+    pub bodies: BodyTimes,
 }
 
 /// What every handler shares. Every layer of the router clones it for every request, so it is one pointer.

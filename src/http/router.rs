@@ -1,13 +1,11 @@
 //! The router: every route behind the gate that it needs, and what surrounds them all.
 
-use std::any::Any;
-use std::time::Duration;
-
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use std::any::Any;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
@@ -16,8 +14,6 @@ use super::describe::Route;
 use super::error::Problem;
 use super::{App, dashboard, deadline, observe, routes};
 
-/// How long a body may pause between two of its parts.
-const BODY_PAUSE_MAX: Duration = Duration::from_secs(20);
 /// The largest form of a browser, in bytes.
 const FORM_BYTES_MAX: usize = 16 << 10;
 
@@ -40,8 +36,8 @@ pub fn router_with(app: App, others: Vec<Route>) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
-        .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE_MAX))
-        .layer(from_fn(deadline::limit))
+        .layer(RequestBodyTimeoutLayer::new(app.settings.bodies.pause_max))
+        .layer(from_fn_with_state(app.clone(), deadline::limit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(dashboard::as_page))
         .layer(from_fn(observe::harden))

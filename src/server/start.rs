@@ -87,7 +87,7 @@ async fn start_on(
         engine,
         runtime.assigner().clone(),
         logger.clone(),
-        http::HttpSettings { open, calls: settings.calls },
+        http::HttpSettings { open, calls: settings.calls, ..http::HttpSettings::default() },
     );
     let routes = http::router_with(app, hook.into_iter().collect());
     let http =

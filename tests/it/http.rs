@@ -68,12 +68,12 @@ impl Site {
 
     /// The interface of a stage that has been set.
     fn on(stage: Stage, open: bool) -> Self {
-        Self::on_counting(stage, open, CallLimits::default())
+        Self::set(stage, HttpSettings { open, ..HttpSettings::default() })
     }
 
     /// A site that takes so many calls.
     async fn counting(open: bool, calls: CallLimits) -> Self {
-        Self::on_counting(Stage::new().await, open, calls)
+        Self::set(Stage::new().await, HttpSettings { open, calls, ..HttpSettings::default() })
     }
 
     /// A site that takes any number of calls, right and wrong.
@@ -88,13 +88,9 @@ impl Site {
         Self::counting(open, calls).await
     }
 
-    fn on_counting(stage: Stage, open: bool, calls: CallLimits) -> Self {
-        let app = App::new(
-            stage.engine.clone(),
-            stage.assigner.clone(),
-            stage.logger.clone(),
-            HttpSettings { open, calls },
-        );
+    fn set(stage: Stage, settings: HttpSettings) -> Self {
+        let app =
+            App::new(stage.engine.clone(), stage.assigner.clone(), stage.logger.clone(), settings);
         Self { stage, router: router(app) }
     }
 

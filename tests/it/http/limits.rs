@@ -1,12 +1,14 @@
 //! How much one caller may ask for: calls, wrong keys, bytes, depth, time, connections.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, header};
-use mathesis::http::{CallLimits, ListenLimits, serve_within};
+use futures::stream::{self, StreamExt as _};
+use mathesis::http::{BodyTimes, CallLimits, HttpSettings, ListenLimits, serve_within};
 use mathesis::store::keys::Role;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::matrix::{Call, fingerprint};
 use super::{Answer, EVENTS, Site, request};
+use crate::support::Stage;
 
 const WORKFLOWS: &str = "/v1/workflows";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -159,6 +162,29 @@ async fn no_route_takes_a_body_that_is_too_deep_or_too_large() {
     let large = site.post("/v1/workflows/image-editing/cycles/1/pause", large).await.problem();
     assert_eq!(large, (413, "body_too_large".to_owned()));
     assert_eq!(before, fingerprint(&site).await);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_on_its_way_or_takes_for_ever_is_told_so_and_nothing_of_it_is_stored() {
+    let (short, long) = (Duration::from_millis(30), Duration::from_secs(600));
+    let part = || Ok::<_, Infallible>(&b" "[..]);
+    let stops = stream::iter([part()]).chain(stream::pending()).boxed();
+    // Never a pause that is too long, and never an end.
+    let trickles = stream::repeat_with(part).then(async |part| {
+        tokio::task::yield_now().await;
+        part
+    });
+    for (body, bodies) in [
+        (stops, BodyTimes { pause_max: short, whole_max: long }),
+        (trickles.boxed(), BodyTimes { pause_max: long, whole_max: short }),
+    ] {
+        let settings = HttpSettings { open: true, bodies, ..HttpSettings::default() };
+        let site = Site::set(Stage::new().await, settings);
+        let before = fingerprint(&site).await;
+        let post = request("POST", EVENTS).body(Body::from_stream(body)).expect("a request");
+        assert_eq!(site.send(post).await.problem(), (408, "body_incomplete".to_owned()));
+        assert_eq!(before, fingerprint(&site).await);
+    }
 }
 
 struct Listening {
