@@ -27,6 +27,8 @@ const PAUSED_FOR: Duration = Duration::from_millis(400);
 pub enum Fault {
     /// SIGKILL, and the process is started again.
     Kill,
+    /// SIGTERM, and the process is started again once it has ended.
+    Terminate,
     /// The connection breaks, and nobody learns whether what was sent was done.
     Break,
     /// SIGSTOP until the lease is over and another replica has gone on, then SIGCONT.
@@ -35,6 +37,8 @@ pub enum Fault {
     Postgres,
     /// An operator pauses the cycle, and resumes it.
     Pause,
+    /// An operator pauses the cycle and resumes it at once, both while what stands at the point is under way.
+    Resume,
     /// An operator cancels the cycle.
     Cancel,
     /// The disk of the config folder is full from here until a change of the files has failed by it.
@@ -49,6 +53,8 @@ pub enum Fault {
 #[derive(Debug, Default)]
 pub struct Disturbed {
     pub kills: u32,
+    /// False where the fault changed nothing: nobody's claim was taken over, the act was refused, no change failed.
+    pub took_hold: bool,
     /// From the fault until everything went on.
     pub recovery: Duration,
     /// Calls of Claude without an outcome when the process was dead: the kill fell inside them. None where the process
@@ -60,18 +66,26 @@ impl Fault {
     /// True where the fault says something new at that point.
     pub fn suits(self, point: &Point) -> bool {
         match self {
-            Self::Kill | Self::Freeze => true,
+            Self::Kill | Self::Terminate | Self::Freeze => true,
             Self::Break => point.side != Side::Before,
             Self::Postgres => point.side != Side::During,
-            Self::Pause | Self::Cancel | Self::DiskFull | Self::ReadOnly | Self::Clock => {
-                point.side == Side::Before
-            }
+            Self::Pause
+            | Self::Resume
+            | Self::Cancel
+            | Self::DiskFull
+            | Self::ReadOnly
+            | Self::Clock => point.side == Side::Before,
         }
     }
 
     /// Replicas that it needs at least.
     pub fn replicas(self, asked: usize) -> usize {
         if self == Self::Freeze { asked.max(2) } else { asked }
+    }
+
+    /// True where a server may end in its first statements, with words, as it does where there is no database.
+    pub fn may_end_a_start(self) -> bool {
+        matches!(self, Self::Postgres | Self::Break)
     }
 
     /// True where the config folder must be a disk that can be spoilt.
@@ -89,26 +103,33 @@ impl Fault {
         let began = Instant::now();
         let mut disturbed = match self {
             Self::Kill => kill(plant, reached).await?,
+            Self::Terminate => terminate(plant, reached).await?,
             Self::Break => {
                 reached.let_it(Verdict::Break);
-                Disturbed::default()
+                Disturbed { took_hold: true, ..Disturbed::default() }
             }
             Self::Freeze => freeze(plant, reached).await?,
             Self::Postgres => {
                 cluster.crash_and_restart().await?;
                 reached.let_it(Verdict::Break);
                 everybody_answers(plant).await?;
-                Disturbed { kills: 1, ..Disturbed::default() }
+                Disturbed { kills: 1, took_hold: true, ..Disturbed::default() }
             }
             Self::Pause => {
-                operate(client, "pause", reached).await?;
+                let paused = meanwhile(reached, client.operate("pause")).await?;
                 tokio::time::sleep(PAUSED_FOR).await;
-                client.operate("resume").await?;
-                Disturbed::default()
+                let took_hold = client.operate("resume").await? && paused;
+                Disturbed { took_hold, ..Disturbed::default() }
+            }
+            Self::Resume => {
+                let acts =
+                    async { Ok(client.operate("pause").await? && client.operate("resume").await?) };
+                let took_hold = meanwhile(reached, acts).await?;
+                Disturbed { took_hold, ..Disturbed::default() }
             }
             Self::Cancel => {
-                operate(client, "cancel", reached).await?;
-                Disturbed::default()
+                let took_hold = meanwhile(reached, client.operate("cancel")).await?;
+                Disturbed { took_hold, ..Disturbed::default() }
             }
             Self::DiskFull => spoilt(plant, reached, (Disk::fill, Disk::empty)).await?,
             Self::ReadOnly => spoilt(plant, reached, (Disk::lock, Disk::unlock)).await?,
@@ -137,21 +158,38 @@ async fn kill(plant: &Plant, reached: Reached) -> Result<Disturbed, String> {
     plant.taken_over(&claims).await?;
     plant.start(replica)?;
     everybody_answers(plant).await?;
-    Ok(Disturbed { kills: 1, open_calls: alone.then_some(open_calls), ..Disturbed::default() })
+    let open_calls = alone.then_some(open_calls);
+    Ok(Disturbed { kills: 1, took_hold: true, open_calls, ..Disturbed::default() })
+}
+
+/// It ends what it is at, so no call of Claude is made twice and none is lost.
+async fn terminate(plant: &Plant, reached: Reached) -> Result<Disturbed, String> {
+    let replica = reached.replica;
+    let ending = plant.terminate(replica)?;
+    reached.let_it(Verdict::GoOn);
+    ending.await?;
+    plant.start(replica)?;
+    everybody_answers(plant).await?;
+    Ok(Disturbed { took_hold: true, open_calls: Some(0), ..Disturbed::default() })
 }
 
 /// A process that is stopped in the middle of a transaction keeps its locks, and nobody can go on; so the others are
-/// given the lease and a little more, and no longer.
+/// given the lease and a little more, and no longer. Where nothing is claimed the process sleeps as long.
 async fn freeze(plant: &Plant, reached: Reached) -> Result<Disturbed, String> {
     plant.signal(reached.replica, Signal::STOP);
     let claims = plant.claims().await?;
     let patience = Duration::from_secs(u64::from(SHORT_LEASE_SECONDS) + 3);
-    if !claims.is_empty() {
-        let _blocked = tokio::time::timeout(patience, plant.taken_over(&claims)).await;
-    }
+    let took_hold = if claims.is_empty() {
+        tokio::time::sleep(patience).await;
+        false
+    } else {
+        tokio::time::timeout(patience, plant.taken_over(&claims))
+            .await
+            .is_ok_and(|over| over.is_ok())
+    };
     plant.signal(reached.replica, Signal::CONT);
     reached.let_it(Verdict::GoOn);
-    Ok(Disturbed::default())
+    Ok(Disturbed { took_hold, ..Disturbed::default() })
 }
 
 /// What is done to a disk.
@@ -192,7 +230,7 @@ async fn spoilt(
     {
         return Err(format!("the failure says nothing of the data: {mute}"));
     }
-    Ok(Disturbed::default())
+    Ok(Disturbed { took_hold: !said.is_empty(), ..Disturbed::default() })
 }
 
 /// Forth or back, by an hour or by a day, by the point's place; later by another hour, to where it stays. Forth by a day
@@ -205,12 +243,15 @@ async fn jumps(plant: &Plant, reached: Reached) -> Result<Disturbed, String> {
     reached.let_it(Verdict::GoOn);
     tokio::time::sleep(PAUSED_FOR).await;
     plant.set_clock_wrong_by(first - HOUR)?;
-    Ok(Disturbed::default())
+    Ok(Disturbed { took_hold: true, ..Disturbed::default() })
 }
 
-/// An operator's act may wait for the very lock that is held at the point.
-async fn operate(client: &Client<'_>, operation: &str, reached: Reached) -> Result<(), String> {
-    let (operated, ()) = join(client.operate(operation), async {
+/// An operator's acts may wait for the very lock that is held at the point. False where one was refused.
+async fn meanwhile(
+    reached: Reached,
+    acts: impl Future<Output = Result<bool, String>>,
+) -> Result<bool, String> {
+    let (operated, ()) = join(acts, async {
         tokio::time::sleep(HEAD_START).await;
         reached.let_it(Verdict::GoOn);
     })
@@ -231,13 +272,14 @@ async fn everybody_answers(plant: &Plant) -> Result<(), String> {
 }
 
 impl Client<'_> {
-    /// Asks for an operator's act on cycle 1. That it is refused is well: its moment may have passed.
-    async fn operate(&self, operation: &str) -> Result<(), String> {
+    /// Asks for an operator's act on cycle 1. That it is refused is well, and false: its moment may have passed.
+    async fn operate(&self, operation: &str) -> Result<bool, String> {
         let path = format!("/cycles/1/{operation}");
         let reason = json!({ "reason": "for the campaign" });
         match self.call(Method::POST, &path, Some(reason)).await {
+            Ok(_) => Ok(true),
             Err(error) if error.contains("was called in vain") => Err(error),
-            _ => Ok(()),
+            Err(_) => Ok(false),
         }
     }
 }

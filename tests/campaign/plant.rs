@@ -71,6 +71,7 @@ pub struct Plant {
     folder: TempDir,
     database: String,
     replicas: Vec<Replica>,
+    ended_by_themselves: AtomicU32,
 }
 
 struct Replica {
@@ -115,7 +116,18 @@ impl Plant {
             .map_err(words)?;
         let http =
             reqwest::Client::builder().timeout(Duration::from_secs(4)).build().map_err(words)?;
-        Ok(Self { setup, pool, gate, claude, http, disk, folder, database, replicas })
+        Ok(Self {
+            setup,
+            pool,
+            gate,
+            claude,
+            http,
+            disk,
+            folder,
+            database,
+            replicas,
+            ended_by_themselves: AtomicU32::new(0),
+        })
     }
 
     /// Starts a replica that does not run; it may take a moment until it answers.
@@ -170,6 +182,27 @@ impl Plant {
         }
     }
 
+    /// Tells a replica to stop, and returns what awaits its end.
+    pub fn terminate(
+        &self,
+        replica: usize,
+    ) -> Result<impl Future<Output = Result<(), String>>, String> {
+        self.signal(replica, Signal::TERM);
+        let mut child = self.replicas[replica].child().take().ok_or("it does not run")?;
+        let until = Instant::now() + self.setup.patience;
+        Ok(async move {
+            while child.try_wait().map_err(words)?.is_none() {
+                if Instant::now() > until {
+                    let _gone = child.kill();
+                    let _reaped = child.wait();
+                    return Err("a server that was told to stop went on".to_owned());
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+            Ok(())
+        })
+    }
+
     /// Breaks every connection of every replica to PostgreSQL.
     pub fn break_connections(&self) {
         self.replicas.iter().for_each(|replica| replica.proxy.break_all());
@@ -197,10 +230,16 @@ impl Plant {
                 .as_mut()
                 .is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))));
             if ended {
+                self.ended_by_themselves.fetch_add(1, Ordering::Relaxed);
                 self.start(number)?;
             }
         }
         Ok(())
+    }
+
+    /// How often a replica ended that nobody had killed.
+    pub fn ended_by_themselves(&self) -> u32 {
+        self.ended_by_themselves.load(Ordering::Relaxed)
     }
 
     /// The address of one of the replicas, another one with each number.
@@ -228,10 +267,11 @@ impl Plant {
         sqlx::query_scalar(query).fetch_optional(&self.pool).await.ok().flatten()
     }
 
-    /// Awaits what can only be asked for again and again.
+    /// Awaits what can only be asked for again and again; who ended by itself meanwhile is started again.
     pub async fn until(&self, what: &str, seen: impl AsyncFn() -> bool) -> Result<(), String> {
         let until = Instant::now() + self.setup.patience;
         while !seen().await {
+            self.revive()?;
             if Instant::now() > until {
                 let state = self.state().await.unwrap_or_default();
                 return Err(format!("waited in vain: {what}; the cycle is in {state:?}"));

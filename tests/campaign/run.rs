@@ -26,7 +26,11 @@ pub struct Undisturbed {
 pub struct Ran {
     /// False when the point was not passed this time.
     pub reached: bool,
+    /// Whether the fault changed anything.
+    pub took_hold: bool,
     pub kills: u32,
+    /// Servers that ended in their first statements, since PostgreSQL was gone, and were started again.
+    pub ended_by_themselves: u32,
     /// Calls of Claude beyond those of an undisturbed run.
     pub calls_beyond: u64,
     /// From the fault until everybody answered and no claim was left with the dead.
@@ -92,6 +96,17 @@ pub async fn disturbed_at(
     ran.reached = disturbed.is_some();
     let disturbed = disturbed.unwrap_or_default();
     (ran.kills, ran.recovery) = (disturbed.kills, disturbed.recovery);
+    ran.took_hold = disturbed.took_hold;
+    if fault == Fault::Cancel && ran.took_hold {
+        let left = plant.state().await.unwrap_or_default();
+        if !["cancelled", "rolled_back"].contains(&left.as_str()) {
+            ran.wrong.push(format!("a cancel was taken, and the cycle ended as {left:?}"));
+        }
+    }
+    ran.ended_by_themselves = plant.ended_by_themselves();
+    if ran.ended_by_themselves > 0 && !fault.may_end_a_start() {
+        ran.wrong.push(format!("{} times a server ended by itself", ran.ended_by_themselves));
+    }
     let whole = fault != Fault::Cancel;
     match walked {
         Ok(acknowledged) => {

@@ -33,7 +33,7 @@ fn killed_once_at_every_statement_and_call_a_cycle_comes_to_the_same_end() {
 
 #[test]
 fn whatever_else_goes_wrong_at_a_few_points_the_end_is_the_same() {
-    let faults = "break,freeze,postgres,pause,cancel";
+    let faults = "break,freeze,postgres,pause,resume,cancel,terminate";
     let (well, _) = campaign(&["--bounded", "--points", "2", "--faults", faults]);
     assert!(well, "a run ended otherwise; the seed is in the first line");
 }
@@ -78,6 +78,7 @@ fn finds_out(broken: &str, arguments: &[&str]) -> String {
 fn an_engine_that_writes_its_checkpoint_apart_from_the_effect_is_found_out() {
     let said = finds_out("one_checkpoint", &["--bounded"]);
     assert!(said.contains("FAILED Adopted, Kill"), "a kill found it out");
+    assert!(said.contains("waited in vain"), "what was done had no checkpoint, and nobody goes on");
 }
 
 #[test]
@@ -85,6 +86,10 @@ fn an_engine_that_does_not_check_the_fence_is_found_out() {
     let calls = ["--faults", "freeze", "--only", "call of Claude /v1/messages"];
     let said = finds_out("fence", &calls);
     assert!(said.contains("FAILED Adopted, Freeze"), "a late worker found it out");
+    assert!(
+        said.contains("effect.code=\"claim_lost\""),
+        "it wrote, and who had taken over could not"
+    );
 }
 
 #[test]
