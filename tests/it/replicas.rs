@@ -11,6 +11,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::site::Site;
 use crate::support::{database, database_url, until};
 
 /// A host of the database on a port of its own, which can be taken away.
@@ -103,6 +104,21 @@ async fn the_pool_follows_the_database_to_the_host_that_is_left() {
 async fn one_address_of_one_host_needs_no_follower() {
     let store = Store::connect(&database_url().await, None, 1).await.expect("a store");
     assert!(store.followers().is_empty());
+}
+
+#[tokio::test]
+async fn the_dashboard_reads_where_it_is_told_to_and_everything_else_stays_at_the_primary() {
+    let (replica, mut primary) = (Site::new().await, Site::new().await);
+    replica.start().await;
+    replica.complete_tasks(1, 7).await;
+    replica.kill();
+    primary.set("DATABASE_READ_URL", replica.url().to_owned());
+    primary.start().await;
+    primary.complete_tasks(1, 3).await;
+    let page = primary.page("/analytics/image-editing/tasks").await;
+    assert!(page.contains("task-7"), "{page}");
+    assert_eq!(primary.count("SELECT count(*) FROM tasks").await, 3);
+    assert_eq!(replica.count("SELECT count(*) FROM tasks").await, 7, "nothing is written there");
 }
 
 /// Debian's pgbouncer before the tests' cluster.
@@ -210,6 +226,8 @@ async fn nothing_keeps_the_schema_from_being_sharded_by_workflow() {
     assert_eq!(hindrances(&pool).await, [], "as it is shipped");
     for statement in [
         "CREATE TABLE loose (workflow_id bigint, id bigint PRIMARY KEY, task_id bigint)",
+        "CREATE TABLE tied (workflow_id bigint, id bigint, loose_id bigint REFERENCES loose, PRIMARY KEY (workflow_id, id))",
+        "CREATE TABLE tied_well (workflow_id bigint, id bigint, FOREIGN KEY (workflow_id, id) REFERENCES tied)",
         "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "CREATE TRIGGER hook BEFORE INSERT ON loose FOR EACH ROW EXECUTE FUNCTION nothing()",
     ] {
@@ -225,7 +243,8 @@ async fn nothing_keeps_the_schema_from_being_sharded_by_workflow() {
         [
             "loose has a trigger",
             "loose does not contain workflow_id",
-            "loose is unique without workflow_id"
+            "loose is unique without workflow_id",
+            "tied refers to a sharded table without workflow_id"
         ]
     );
 }

@@ -11,7 +11,7 @@ mod notify;
 mod paused;
 mod probation;
 
-use crate::support::site::{Site, unlock};
+use crate::support::site::{Site, unlock, until};
 use crate::support::stage::{NANO, WAN};
 
 /// The undisturbed walk. Every kill must end in it.
@@ -87,6 +87,24 @@ async fn killed_in_analyzing_inside_the_call() {
     assert_eq!((site.analyses(), site.generations()), (2, 2), "once more, and no more");
     let lost = "SELECT count(*) FROM claude_call_outcomes WHERE status = 'lost' AND cost_estimated";
     assert_eq!(site.count(lost).await, 1, "the interrupted call is on record with its estimate");
+}
+
+#[tokio::test]
+async fn told_to_stop_and_told_again_inside_the_call_it_ends_at_once_and_the_next_one_goes_on() {
+    let site = started().await;
+    site.claude_hangs(true);
+    site.complete_tasks(1, 50).await;
+    site.until_asked(1, 0).await;
+    site.terminate();
+    until("it heard the first", || async { site.log().contains("a second signal ends") }).await;
+    site.terminate();
+    assert_eq!(site.exit_code().await, Some(130));
+    site.claude_hangs(false);
+    site.start().await;
+    site.until_state("testing").await;
+    site.play_test(20).await;
+    ends_as_if_nothing_had_happened(&site).await;
+    assert_eq!((site.analyses(), site.generations()), (2, 2), "once more, and no more");
 }
 
 #[tokio::test]

@@ -17,14 +17,16 @@ use super::{Place, Said};
 const DATABASE_PASSWORD: &str = "planted-database-1a";
 const BOOTSTRAP: &str = "planted-bootstrap-2b";
 const CLAUDE: &str = "planted-claude-3c";
-/// Every setting that holds a secret, but for the addresses of databases.
-const KEYS: [(&str, &str); 6] = [
+/// Every setting that holds a secret, but for the addresses of databases, and a collector that nobody answers for.
+const KEYS: [(&str, &str); 8] = [
     ("ANTHROPIC_API_KEY", CLAUDE),
     ("MATHESIS_BOOTSTRAP_KEY", BOOTSTRAP),
     ("MATHESIS_KEY", "planted-service-4d"),
     ("CLICKUP_API_TOKEN", "planted-clickup-5e"),
     ("CLICKUP_WEBHOOK_SECRET", "planted-webhook-6f"),
     ("WAVESPEED_API_KEY", "planted-wavespeed-7a"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=planted-collector-2d"),
 ];
 const WRONG_KEY: &str = "planted-wrong-key-8b";
 /// In what the pipeline logs, in what the analysis is asked, and in what Claude answers.
@@ -213,6 +215,29 @@ async fn nothing_that_is_said_tells_a_planted_secret_and_the_log_names_what_it_i
         (&answered["span"]["workflow.name"], &answered["span"]["task.id"]),
         (&json!("image-editing"), &json!("86c1"))
     );
+}
+
+#[tokio::test]
+async fn a_start_that_fails_tells_no_secret() {
+    let mut place = Place::new().await;
+    let login = format!("postgres://learn:{DATABASE_PASSWORD}@");
+    let commands = [["serve", "--port", "0"].as_slice(), &["doctor"], &["cycle", "list"]];
+    for rest in ["127.0.0.1:1/mathesis", "127.0.0.1:x/mathesis", "[::1/mathesis", "db:5432,db:x/m"]
+    {
+        place.database_url = format!("{login}{rest}");
+        for arguments in commands {
+            if arguments[0] == "serve" && rest.contains(":1/") {
+                // It would wait half a minute for the database to come.
+                continue;
+            }
+            let mut command = place.command(arguments);
+            command.envs(KEYS).env("MATHESIS_LOG", "trace");
+            let said: Said = command.output().expect("the program runs").into();
+            assert_ne!(said.code, 0, "{rest}: {}", said.out);
+            assert!(!(said.out.is_empty() && said.err.is_empty()), "{rest}: it says why");
+            assert_clean(&format!("{arguments:?} at {rest}"), &(said.out + &said.err));
+        }
+    }
 }
 
 #[test]

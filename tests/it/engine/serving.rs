@@ -14,9 +14,16 @@ use crate::support::{Stage, analysis_answer, candidates_win};
 /// The stage's engine as a process of its own would have it, and the stage at its hour: where the runtime's clock is
 /// hours ahead, it gives up slots that the stage dealt a moment ago.
 async fn serve(stage: &Stage) -> Runtime {
+    serve_with(stage, stage.engine.settings.lease).await
+}
+
+async fn serve_with(stage: &Stage, lease: Duration) -> Runtime {
     stage.clock.set(SystemClock.now());
-    let settings =
-        EngineSettings { shutdown_grace: Duration::ZERO, ..stage.engine.settings.as_ref().clone() };
+    let settings = EngineSettings {
+        lease,
+        shutdown_grace: Duration::ZERO,
+        ..stage.engine.settings.as_ref().clone()
+    };
     let engine = Engine {
         clock: Arc::new(SystemClock),
         worker_id: Uuid::now_v7(),
@@ -104,4 +111,30 @@ async fn a_result_that_finds_no_database_is_handed_in_when_it_is_back() {
     let analyses =
         stage.calls(1).await.into_iter().filter(|call| call.purpose == "analysis").count();
     assert_eq!(analyses, 1, "the answer was paid for once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_outlasts_its_lease_several_times_is_made_once_and_taken_over_by_nobody() {
+    let stage = Stage::new().await;
+    stage.claude.hold();
+    let lease = Duration::from_secs(1);
+    let (one, two) = (serve_with(&stage, lease).await, serve_with(&stage, lease).await);
+    stage.complete_tasks("task", 50, 7).await;
+    stage.claude.asked(1).await;
+    let claim = "SELECT worker_id || ' ' || fence || ' ' || status FROM effects";
+    let claimed = stage.text(claim).await;
+    let clock = "SELECT extract(epoch FROM now())::bigint";
+    let asked_at = stage.number(clock).await;
+    let outlasted = async { while stage.number(clock).await < asked_at + 5 {} };
+    tokio::time::timeout(Duration::from_secs(30), outlasted).await.expect("time passes");
+
+    assert_eq!(stage.text(claim).await, claimed);
+    stage.claude.answer_json(analysis_answer(&[]));
+    stage.claude.release();
+    comes_to(&stage, 1, StateName::Generating).await;
+    one.shut_down().await;
+    two.shut_down().await;
+    let analyses =
+        stage.calls(1).await.into_iter().filter(|call| call.purpose == "analysis").count();
+    assert_eq!(analyses, 1, "nobody asked a second time");
 }

@@ -118,6 +118,7 @@ impl Plant {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log"));
         let child = self
             .command(&["orchestrate", "--port", &self.port.to_string()])
+            .env("MATHESIS_LOG", "trace")
             .stdout(Stdio::null())
             .stderr(log.expect("the log opens"))
             .spawn()
@@ -196,8 +197,15 @@ impl Plant {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.expect("an answer")
     }
 
-    /// Every task has what a person waits for, once.
+    /// Every task has what a person waits for, once, and whatever failed on the way, the log tells no key of a service.
     pub fn assert_given_back(&self, tasks: &[String]) {
+        let (clickup, wavespeed) =
+            (ClickUpStandInSettings::default(), WaveSpeedStandInSettings::default());
+        let log = std::fs::read_to_string(self.path("log")).expect("the log reads");
+        assert!(log.contains("TRACE"), "all of it is there");
+        for key in [clickup.token, clickup.webhook_secret, wavespeed.key] {
+            assert!(!log.contains(&key), "the log tells a key: {key}");
+        }
         for task in tasks {
             let state = self.clickup.state(task).expect("the task is there");
             let own = state.attachments.iter().filter(|file| file.title.starts_with("edited-"));

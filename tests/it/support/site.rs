@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mathesis::stand_in::claude::{ClaudeStandIn, StandInSettings};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::{PgPool, Postgres, Transaction};
 use tempfile::TempDir;
@@ -172,6 +173,22 @@ impl Site {
         }
     }
 
+    /// Asks the server to end (SIGTERM), as whoever supervises it does.
+    pub fn terminate(&self) {
+        let server = self.server.lock().expect("no test panicked with it");
+        let pid = Pid::from_child(server.as_ref().expect("the server runs"));
+        kill_process(pid, Signal::TERM).expect("the server is told");
+    }
+
+    /// Waits until the server has ended; with which code it did.
+    pub async fn exit_code(&self) -> Option<i32> {
+        let server = self.server.lock().expect("no test panicked with it").take();
+        let mut server = server.expect("the server was started");
+        let ending = tokio::task::spawn_blocking(move || server.wait());
+        let ended = tokio::time::timeout(PATIENCE, ending).await.expect("it ends");
+        ended.expect("nobody panicked").expect("it was our child").code()
+    }
+
     fn address(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/v1/workflows/image-editing{path}", self.port)
     }
@@ -194,6 +211,14 @@ impl Site {
         let answer = self.http.get(self.address(path)).send().await.expect("the server answers");
         assert_eq!(answer.status(), 200, "{path}");
         answer.json().await.expect("the answer is JSON")
+    }
+
+    /// A page of the dashboard.
+    pub async fn page(&self, path: &str) -> String {
+        let address = format!("http://127.0.0.1:{}{path}", self.port);
+        let answer = self.http.get(address).send().await.expect("the server answers");
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.text().await.expect("the answer is text")
     }
 
     /// Runs a command beside the server, and gives what it says.
