@@ -16,8 +16,10 @@ use crate::requests::{MODELS, page};
 use crate::{Bench, Outcome, history, tables};
 
 const ROW: Row = Row::Age;
-/// Cycles of the young workflow, and of each measurement.
+/// Cycles of each measurement.
 const FEW: i64 = 20;
+/// A system is young after one of them: its lists and charts are full, and nothing has grown old.
+const MONTHS: i64 = 12;
 const CHECKS: u32 = 200;
 /// Cycles until the planner learns how large the tables have become.
 const BETWEEN_LOOKS: i64 = 250;
@@ -40,37 +42,19 @@ const WHATS: [(&str, &str); 7] = [
 ];
 
 pub fn run(bench: &Bench, runtime: &Runtime) -> Outcome<Vec<Line>> {
-    let url = runtime.block_on(bench.cluster.database())?;
-    let site = runtime.block_on(Site::with(&url, 1, 2))?;
-    let Some(workflow) = site.workflows.first() else { return Ok(Vec::new()) };
-    let mut cycle = Cycle::first(workflow.clone());
-    let cycles = i64::from(bench.options.cycles).max(3 * FEW);
-    runtime.block_on(live(&site, &mut cycle, FEW, cycles))?;
-    runtime.block_on(tables::analyze(site.engine.store.pool()))?;
-    let mut taken = runtime.block_on(live(&site, &mut cycle, FEW, cycles))?;
-    let young_bytes = runtime.block_on(history::database_bytes(site.engine.store.pool()))?;
-    let young = measure(bench, runtime, &site, &url, taken)?;
-    let began = Instant::now();
-    let mut left = cycles - 3 * FEW;
-    while left > 0 {
-        runtime.block_on(live(&site, &mut cycle, left.min(BETWEEN_LOOKS), cycles))?;
-        // As autovacuum looks at them, which comes within a minute; so many cycles take years in production.
-        runtime.block_on(tables::analyze(site.engine.store.pool()))?;
-        left -= BETWEEN_LOOKS;
-    }
-    eprintln!("  {cycles} cycles in {:.0} s", began.elapsed().as_secs_f64());
-    taken = runtime.block_on(live(&site, &mut cycle, FEW, cycles))?;
-    let old_bytes = runtime.block_on(history::database_bytes(site.engine.store.pool()))?;
-    let old = measure(bench, runtime, &site, &url, taken)?;
-    let lines = WHATS.iter().zip(old.0.into_iter().zip(young.0));
+    let a_year = i64::from(bench.options.cycles).max(2 * MONTHS * FEW);
+    let a_month = a_year / MONTHS;
+    let young = lived_for(bench, runtime, a_month, a_year)?;
+    let old = lived_for(bench, runtime, a_year, a_year)?;
+    let lines = WHATS.iter().zip(old.figures.0.into_iter().zip(young.figures.0));
     let mut lines: Vec<Line> = lines
         .map(|((what, unit), (old, young))| {
-            Line::new(ROW, format!("{what}, after {cycles} cycles"), unit, old)
-                .against(format!("after {FEW}"), young)
+            Line::new(ROW, format!("{what}, after a year of {a_year} cycles"), unit, old)
+                .against(format!("after a month of {a_month}"), young)
                 .reaching(Reach::RatioBelow(2.0))
         })
         .collect();
-    let grown = (old_bytes - young_bytes) / (cycles as f64);
+    let grown = (old.bytes - young.bytes) / ((a_year - a_month) as f64);
     lines.push(
         Line::once(ROW, "kept on the disk a cycle, with its 50 tasks", "KiB", grown / 1_024.0)
             .noting("two versions of 4 KB each among it"),
@@ -78,12 +62,44 @@ pub fn run(bench: &Bench, runtime: &Runtime) -> Outcome<Vec<Line>> {
     Ok(lines)
 }
 
-/// Runs so many more cycles of a year of `all`; returns how long each one's transitions took, in milliseconds.
-async fn live(site: &Site, cycle: &mut Cycle, number: i64, all: i64) -> Outcome<Rounds> {
+/// A system that has lived for so many cycles, up to now.
+struct Lived {
+    figures: Figures,
+    bytes: f64,
+}
+
+/// Has a workflow live for so many cycles, which come at the pace of `a_year`, and measures the last of them and what
+/// runs often behind them.
+fn lived_for(bench: &Bench, runtime: &Runtime, cycles: i64, a_year: i64) -> Outcome<Lived> {
+    let url = runtime.block_on(bench.cluster.database())?;
+    let site = runtime.block_on(Site::with(&url, 1, 2))?;
+    let workflow = site.workflows.first().ok_or("no workflow was registered")?;
+    let mut cycle = Cycle::first(workflow.clone());
+    let began = Instant::now();
+    let mut left = cycles - FEW;
+    while left > 0 {
+        runtime.block_on(live(&site, &mut cycle, left.min(BETWEEN_LOOKS), (cycles, a_year)))?;
+        // As autovacuum looks at them, which comes within a minute; so many cycles take years in production.
+        runtime.block_on(tables::analyze(site.engine.store.pool()))?;
+        left -= BETWEEN_LOOKS;
+    }
+    eprintln!("  {cycles} cycles in {:.0} s", began.elapsed().as_secs_f64());
+    let taken = runtime.block_on(live(&site, &mut cycle, FEW, (cycles, a_year)))?;
+    let bytes = runtime.block_on(history::database_bytes(site.engine.store.pool()))?;
+    Ok(Lived { figures: measure(bench, runtime, &site, &url, taken)?, bytes })
+}
+
+/// Runs so many more cycles of those `all` that end now; returns how long each one's transitions took, in milliseconds.
+async fn live(
+    site: &Site,
+    cycle: &mut Cycle,
+    number: i64,
+    (all, a_year): (i64, i64),
+) -> Outcome<Rounds> {
     let pool = site.engine.store.pool();
     let mut taken = Rounds::default();
     for _ in 0..number {
-        let ago = YEAR_SECONDS - YEAR_SECONDS * cycle.number / (all + FEW + 1);
+        let ago = (YEAR_SECONDS * (all - cycle.number) / a_year).max(0);
         history::complete_tasks_ago(pool, cycle.workflow.workflow_id, (cycle.number, WINDOW), ago)
             .await?;
         let spent = cycle.whole(site).await?.iter().sum::<std::time::Duration>();
