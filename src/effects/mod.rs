@@ -103,6 +103,8 @@ impl From<StoreError> for EffectFailure {
                     "update this replica, or stop it: the newer one goes on with the cycle",
                 )
             },
+            // Whoever holds it now goes on; what this one still tries is refused.
+            StoreError::LeaseLost { .. } => Self::for_now("claim_lost", error.to_string(), ""),
             error if error.is_transient() => Self::for_now("database", error.to_string(), remedy),
             error => Self::for_good("database", error.to_string(), remedy),
         }

@@ -14,6 +14,7 @@ use crate::claude::{
     RetryPolicy,
 };
 use crate::runtime::Engine;
+use crate::store::StoreError;
 use crate::store::analysis_plans::AnalysisPlan;
 use crate::store::claude_calls::{self, CallIntent, CallOutcome, Payer, RecordedAnswer};
 use crate::store::effects::{self, ClaimedEffect};
@@ -38,7 +39,7 @@ pub(super) struct Unusable(pub String);
 /// `build` makes the request from the reasons why earlier answers were refused; `judge` reads an
 /// answer, knowing those reasons, or says why it cannot be used.
 ///
-/// Crash contract. Before the intent row: nothing happened. Between the intent row and the outcome
+/// Crash contract. Before the intent row: nothing happened, and a worker that has lost its claim by then writes none. Between the intent row and the outcome
 /// row: the call may have been made; the redo writes it off as lost with its estimated cost and makes
 /// it once more. After the outcome row: the redo reads the answer on record and pays nothing, refused
 /// answers included, since judging is deterministic. A call in a batch outlives whoever made it: see
@@ -53,8 +54,7 @@ pub(super) async fn ask<T>(
     judge: impl Fn(&str, &[String]) -> Result<T, Unusable>,
 ) -> Result<T, EffectFailure> {
     let pool = caller.engine.store.pool();
-    let (workflow_id, effect_id) = (caller.claim.workflow_id, caller.claim.effect_id);
-    claude_calls::write_off_lost(pool, workflow_id, effect_id, caller.engine.now()).await?;
+    claude_calls::write_off_lost(pool, caller.claim, caller.engine.now()).await?;
     let mut rejected: Vec<String> = Vec::new();
     let mut read: HashMap<String, usize> = HashMap::new();
     loop {
@@ -137,12 +137,12 @@ impl<'c> Caller<'c> {
         self,
         attempt: i32,
         request: &MessageRequest,
-    ) -> Result<Uuid, crate::store::StoreError> {
+    ) -> Result<Uuid, StoreError> {
         let Caller { engine, claim, purpose, .. } = self;
         let call_id = Uuid::now_v7();
         let intent = CallIntent {
             call_id,
-            payer: Payer::Effect { cycle: claim.cycle, effect_id: claim.effect_id },
+            payer: Payer::Effect(claim),
             purpose: purpose.name,
             model_name: purpose.model,
             attempt,
@@ -150,7 +150,7 @@ impl<'c> Caller<'c> {
             claude_model: &request.model,
             request_hash: &request.request_hash(),
             estimated_cost_usd: self.estimate(request),
-            worker_id: engine.worker_id,
+            worker_id: claim.worker_id,
             plan: self.plan,
         };
         let pool = engine.store.pool();
@@ -216,8 +216,8 @@ impl PaidCallError {
     }
 }
 
-impl From<crate::store::StoreError> for PaidCallError {
-    fn from(error: crate::store::StoreError) -> Self {
+impl From<StoreError> for PaidCallError {
+    fn from(error: StoreError) -> Self {
         Self::Effect(error.into())
     }
 }
@@ -250,7 +250,7 @@ async fn check_claim(caller: Caller<'_>) -> Result<(), EffectFailure> {
     if effects::stands(caller.engine.store.pool(), caller.claim).await? {
         return Ok(());
     }
-    Err(EffectFailure::for_now("claim_lost", "the effect's claim does not stand any more", ""))
+    Err(StoreError::LeaseLost { effect_id: caller.claim.effect_id }.into())
 }
 
 /// Holds the next paid effect when the month's money is spent; a running one is never stopped.

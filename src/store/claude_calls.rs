@@ -1,5 +1,5 @@
-//! Every paid call: a row before it, a row after it. Only ever added to, and outside the fence; forgetting a task
-//! alone takes words out of an answer.
+//! Every paid call: a row before it, inside the fence of whoever makes it, and a row after it, outside of it, since
+//! what was paid is paid. Only ever added to; forgetting a task alone takes words out of an answer.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -9,29 +9,16 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::analysis_plans::{self, AnalysisPlan};
+use super::effects::ClaimedEffect;
 use super::{StoreError, notifications};
 
 /// Who makes a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payer {
-    /// An effect of a cycle.
-    Effect {
-        /// The cycle.
-        cycle: i64,
-        /// The effect's row.
-        effect_id: i64,
-    },
+#[derive(Debug, Clone, Copy)]
+pub enum Payer<'c> {
+    /// An effect of a cycle, by whoever holds it.
+    Effect(&'c ClaimedEffect),
     /// A rehearsal, which has no cycle; all its calls bear its id.
     Rehearsal(Uuid),
-}
-
-impl Payer {
-    fn columns(self) -> (Option<i64>, Option<i64>, Option<Uuid>) {
-        match self {
-            Self::Effect { cycle, effect_id } => (Some(cycle), Some(effect_id), None),
-            Self::Rehearsal(id) => (None, None, Some(id)),
-        }
-    }
 }
 
 /// What a call is about to do.
@@ -40,7 +27,7 @@ pub struct CallIntent<'c> {
     /// The call.
     pub call_id: Uuid,
     /// Who makes it.
-    pub payer: Payer,
+    pub payer: Payer<'c>,
     /// `analysis` or `generation`.
     pub purpose: &'c str,
     /// The image model that it is about, or empty.
@@ -136,8 +123,12 @@ pub struct CallRow {
 /// Writes down that a paid call is about to be made, and fixes the plan of an analysis in the same commit: before
 /// it nothing was paid and another plan may be made; after it every redo asks the same question.
 ///
+/// An effect's claim is held still until the commit: whoever takes the effect over afterwards finds the intent, and a
+/// worker that slept past its lease pays for nothing.
+///
 /// # Errors
-/// [`StoreError`] when the database fails; the call must then not be made.
+/// [`StoreError::LeaseLost`] when another worker holds the effect now, and [`StoreError`] when the database fails; the
+/// call must then not be made.
 pub async fn begin(
     pool: &PgPool,
     workflow_id: i64,
@@ -145,18 +136,27 @@ pub async fn begin(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
-    let (cycle, effect_id, rehearsal) = intent.payer.columns();
-    if let (Some(plan), Some(cycle)) = (intent.plan, cycle) {
-        analysis_plans::fix(&mut tx, workflow_id, cycle, plan, now).await?;
+    let (claim, rehearsal) = match intent.payer {
+        Payer::Effect(claim) => (Some(claim), None),
+        Payer::Rehearsal(id) => (None, Some(id)),
+    };
+    if let (Some(plan), Some(claim)) = (intent.plan, claim) {
+        analysis_plans::fix(&mut tx, workflow_id, claim.cycle, plan, now).await?;
     }
-    sqlx::query!(
-        "INSERT INTO claude_calls (workflow_id, call_id, cycle, effect_id, purpose, model_name, attempt,
+    let begun = sqlx::query!(
+        "WITH held AS (
+             SELECT effect_id FROM effects
+              WHERE workflow_id = $1 AND effect_id = $4 AND worker_id = $11 AND fence = $15
+                AND status = 'claimed'
+                FOR SHARE)
+         INSERT INTO claude_calls (workflow_id, call_id, cycle, effect_id, purpose, model_name, attempt,
                 claude_model, request_hash, estimated_cost_usd, worker_id, started_at, batch, rehearsal)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+          WHERE $4::bigint IS NULL OR EXISTS (SELECT FROM held)",
         workflow_id,
         intent.call_id,
-        cycle,
-        effect_id,
+        claim.map(|claim| claim.cycle),
+        claim.map(|claim| claim.effect_id),
         intent.purpose,
         intent.model_name,
         intent.attempt,
@@ -166,10 +166,15 @@ pub async fn begin(
         intent.worker_id,
         now,
         intent.batch,
-        rehearsal
+        rehearsal,
+        claim.map(|claim| claim.fence)
     )
     .execute(&mut *tx)
-    .await?;
+    .await?
+    .rows_affected();
+    if let (0, Some(claim)) = (begun, claim) {
+        return Err(StoreError::LeaseLost { effect_id: claim.effect_id });
+    }
     tx.commit().await?;
     Ok(())
 }
@@ -220,26 +225,36 @@ pub async fn end(
 /// Their cost is the estimate, and marked so. A call in a batch goes on without its worker, and is
 /// looked for instead.
 ///
+/// Nothing is written off by a worker that has lost its claim: what has no outcome then is under way, in the hands of
+/// whoever holds the effect now.
+///
 /// # Errors
 /// [`StoreError`] when the database fails.
 pub async fn write_off_lost(
     pool: &PgPool,
-    workflow_id: i64,
-    effect_id: i64,
+    claim: &ClaimedEffect,
     now: DateTime<Utc>,
 ) -> Result<u64, StoreError> {
     let lost = sqlx::query!(
-        "INSERT INTO claude_call_outcomes (workflow_id, call_id, status, cost_usd, cost_estimated,
+        "WITH held AS (
+             SELECT workflow_id, effect_id FROM effects
+              WHERE workflow_id = $1 AND effect_id = $2 AND worker_id = $4 AND fence = $5
+                AND status = 'claimed'
+                FOR SHARE)
+         INSERT INTO claude_call_outcomes (workflow_id, call_id, status, cost_usd, cost_estimated,
                 error_code, error_message, recorded_at)
          SELECT c.workflow_id, c.call_id, 'lost', c.estimated_cost_usd, true, 'worker_died',
                 'the worker that made the call died before the answer was recorded', $3
-           FROM claude_calls c
+           FROM held
+           JOIN claude_calls c ON c.workflow_id = held.workflow_id AND c.effect_id = held.effect_id
           WHERE c.workflow_id = $1 AND c.effect_id = $2 AND NOT c.batch
             AND NOT EXISTS (SELECT FROM claude_call_outcomes o
                              WHERE o.workflow_id = c.workflow_id AND o.call_id = c.call_id)",
-        workflow_id,
-        effect_id,
-        now
+        claim.workflow_id,
+        claim.effect_id,
+        now,
+        claim.worker_id,
+        claim.fence
     )
     .execute(pool)
     .await?

@@ -63,6 +63,8 @@ pub struct Setup {
 pub struct Plant {
     pub setup: Setup,
     pub pool: PgPool,
+    /// Its database, past every proxy.
+    pub url: String,
     pub gate: Arc<Gate>,
     pub claude: Claude,
     pub http: reqwest::Client,
@@ -119,6 +121,7 @@ impl Plant {
         Ok(Self {
             setup,
             pool,
+            url,
             gate,
             claude,
             http,

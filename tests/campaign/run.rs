@@ -127,6 +127,9 @@ pub async fn disturbed_at(
     if !ran.wrong.is_empty() {
         ran.log = plant.log();
     }
+    // A server that was killed looks at every file it has when it starts again, so what is over must not stay.
+    plant.pool.close().await;
+    cluster.discard(&plant.url).await;
     Ok(ran)
 }
 

@@ -221,7 +221,8 @@ pub async fn end(
 }
 
 /// Writes off what a step had begun and nobody ended: whether it was done cannot be known, so it is booked with its
-/// estimated cost. Returns how many there were.
+/// estimated cost. Returns how many there were. A worker that has lost its job writes nothing off: what is begun then is
+/// under way in other hands.
 ///
 /// # Errors
 /// [`StoreError`] when the database fails.
@@ -232,14 +233,23 @@ pub async fn write_off(
     now: DateTime<Utc>,
 ) -> Result<u64, StoreError> {
     let written_off = sqlx::query!(
-        "UPDATE pipeline_calls
+        "WITH held AS (
+             SELECT workflow_id, job_id FROM pipeline_jobs
+              WHERE workflow_id = $1 AND job_id = $2 AND worker_id = $5 AND fence = $6
+                AND status = 'claimed'
+                FOR SHARE)
+         UPDATE pipeline_calls c
             SET status = 'lost', ended_at = $4, error_code = 'call_lost',
                 error_message = 'the process ended inside the call; whether it was done is not known'
-          WHERE workflow_id = $1 AND job_id = $2 AND step = $3 AND status = 'begun'",
+           FROM held
+          WHERE c.workflow_id = held.workflow_id AND c.job_id = held.job_id
+            AND c.workflow_id = $1 AND c.job_id = $2 AND c.step = $3 AND c.status = 'begun'",
         job.workflow_id,
         job.job_id,
         step,
-        now
+        now,
+        job.worker_id,
+        job.fence
     )
     .execute(pool)
     .await?

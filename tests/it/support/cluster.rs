@@ -1,6 +1,7 @@
 //! A PostgreSQL of our own with one migrated template, from which each test takes a database.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +17,7 @@ pub struct Cluster {
     url: String,
     template: OnceCell<()>,
     next: AtomicU32,
+    _remover: Child,
 }
 
 impl Cluster {
@@ -23,6 +25,7 @@ impl Cluster {
     /// process.
     pub fn start(purpose: Purpose, shim: PathBuf) -> Self {
         let home = temporary_home().expect("a temporary folder can be made").keep();
+        let remover = remover_of(&home);
         let mut options = ServerOptions::new(home);
         options.purpose = purpose;
         options.max_connections = 400;
@@ -36,6 +39,7 @@ impl Cluster {
             url,
             template: OnceCell::const_new(),
             next: AtomicU32::new(1),
+            _remover: remover,
         }
     }
 
@@ -94,6 +98,22 @@ impl Cluster {
             .expect("the migrations run");
         connection.close().await.expect("the connection closes");
     }
+}
+
+/// A process that removes the folder, gigabytes after a run, once this one has ended, however it did: nothing of a test
+/// binary is dropped at its end, but then its end of the pipe is closed.
+fn remover_of(home: &Path) -> Child {
+    const WHEN_OVER: &str = r#"trap '' INT TERM HUP; read -r _
+        for second in 1 2 3 4 5 6 7 8 9 10; do [ -e "$0/postgres/data/postmaster.pid" ] || break; sleep 1; done
+        for try in 1 2 3; do rm -rf "$0" && break; sleep 1; done"#;
+    Command::new("sh")
+        .args(["-c", WHEN_OVER])
+        .arg(home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell starts")
 }
 
 async fn run(url: &str, statement: String) {
