@@ -11,14 +11,13 @@ use futures::future::join_all;
 use mathesis::cycle::StateName;
 use mathesis::runtime::{Engine, EngineSettings, Operation, Worked, Worker};
 use mathesis::store::StoreError;
-use mathesis::store::claude_calls::{self, CallIntent, Payer};
+use mathesis::store::claude_calls::{self, Payer};
 use mathesis::store::effects::{self, ClaimedEffect};
-use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{Stage, analysis_answer};
+use crate::support::{Stage, analysis_answer, asking};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -55,7 +54,7 @@ async fn a_stale_claim_writes_nothing_whatever_it_tries() {
         effects::retry_later(stage.pool(), &stale, now, "late", "late").await,
         effects::wait_unspent(&mut conn, &stale).await,
         effects::fail(&mut conn, &stale, "late", "late", now).await,
-        claude_calls::begin(stage.pool(), stage.id(), &intent_of(&stale), now).await,
+        claude_calls::begin(stage.pool(), stage.id(), &asking(Payer::Effect(&stale)), now).await,
     ];
     for outcome in tried {
         assert!(matches!(outcome, Err(StoreError::LeaseLost { .. })), "{outcome:?}");
@@ -63,27 +62,12 @@ async fn a_stale_claim_writes_nothing_whatever_it_tries() {
     effects::hand_back(stage.pool(), &stale).await.expect("handing back what is lost is no error");
     assert_eq!(stage.text(row).await, before);
     assert_eq!(stage.calls(1).await.len(), 0, "a call that is not on record is not made");
-    let begun = claude_calls::begin(stage.pool(), stage.id(), &intent_of(&fresh), now).await;
+    let begun =
+        claude_calls::begin(stage.pool(), stage.id(), &asking(Payer::Effect(&fresh)), now).await;
     assert!(begun.is_ok(), "{begun:?}");
     let lost = async |claim| claude_calls::write_off_lost(stage.pool(), claim, now).await;
     assert_eq!(lost(&stale).await.expect("it answers"), 0, "the call is under way in other hands");
     assert_eq!(lost(&fresh).await.expect("it answers"), 1);
-}
-
-fn intent_of(claim: &ClaimedEffect) -> CallIntent<'_> {
-    CallIntent {
-        call_id: Uuid::now_v7(),
-        payer: Payer::Effect(claim),
-        purpose: "analysis",
-        model_name: "",
-        attempt: 1,
-        batch: false,
-        claude_model: "claude-opus-5-5",
-        request_hash: "",
-        estimated_cost_usd: Decimal::ONE,
-        worker_id: claim.worker_id,
-        plan: None,
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::support::receiver::Receiver;
 use crate::support::stage::NANO;
-use crate::support::{Stage, candidates_win};
+use crate::support::{Stage, asking, candidates_win};
 
 const SECRET: &str = "a secret that only these two know";
 
@@ -138,19 +138,7 @@ async fn without_its_notification_nothing_happens_and_without_it_no_notification
 /// Puts a call on record that cost so many cents.
 async fn spend(stage: &Stage, cents: i64) {
     let call_id = Uuid::now_v7();
-    let intent = CallIntent {
-        call_id,
-        payer: Payer::Rehearsal(call_id),
-        purpose: "analysis",
-        model_name: "",
-        attempt: 1,
-        batch: false,
-        claude_model: "claude-opus-5-5",
-        request_hash: "",
-        estimated_cost_usd: Decimal::ZERO,
-        worker_id: call_id,
-        plan: None,
-    };
+    let intent = CallIntent { call_id, ..asking(Payer::Rehearsal(call_id)) };
     let now = stage.engine.now();
     claude_calls::begin(stage.pool(), stage.id(), &intent, now).await.expect("it is begun");
     let outcome = CallOutcome {

@@ -19,7 +19,7 @@ pub use databases::{database, database_url, discard, empty_database_url};
 pub use events::{
     TaskRun, analysis_answer, edit_answer, edit_because, nano_edit_answer, no_edit_answer,
 };
-pub use probe::{candidates_win, no_difference};
+pub use probe::{asking, candidates_win, no_difference};
 pub use record::Record;
 pub use stage::Stage;
 pub use statements::Statements;

@@ -6,12 +6,14 @@ use chrono::{DateTime, Utc};
 use mathesis::cycle::StateName;
 use mathesis::experiment::Arm;
 use mathesis::runtime::{Assignment, HoldStatus, Operation, OperationError, Operator, Performed};
-use mathesis::store::claude_calls::{self, CallRow};
+use mathesis::store::claude_calls::{self, CallIntent, CallRow, Payer};
 use mathesis::store::effects::{self, EffectRow};
 use mathesis::store::experiments::{self, ExperimentRow};
 use mathesis::workflow::Definition;
+use rust_decimal::Decimal;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 use super::stage::Stage;
 use super::{analysis_answer, edit_answer, nano_edit_answer};
@@ -24,6 +26,27 @@ pub fn candidates_win(_: &str, told: &Assignment) -> i64 {
 /// Scores that show no difference.
 pub fn no_difference(_: &str, _: &Assignment) -> i64 {
     7
+}
+
+/// A call of Claude that is about to be made.
+pub fn asking(payer: Payer<'_>) -> CallIntent<'_> {
+    let call_id = Uuid::now_v7();
+    CallIntent {
+        call_id,
+        payer,
+        purpose: "analysis",
+        model_name: "",
+        attempt: 1,
+        batch: false,
+        claude_model: "claude-opus-5-5",
+        request_hash: "",
+        estimated_cost_usd: Decimal::ZERO,
+        worker_id: match payer {
+            Payer::Effect(claim) => claim.worker_id,
+            Payer::Rehearsal(_) => call_id,
+        },
+        plan: None,
+    }
 }
 
 impl Stage {
