@@ -39,11 +39,11 @@ pub(super) struct Unusable(pub String);
 /// `build` makes the request from the reasons why earlier answers were refused; `judge` reads an
 /// answer, knowing those reasons, or says why it cannot be used.
 ///
-/// Crash contract. Before the intent row: nothing happened, and a worker that has lost its claim by then writes none. Between the intent row and the outcome
-/// row: the call may have been made; the redo writes it off as lost with its estimated cost and makes
-/// it once more. After the outcome row: the redo reads the answer on record and pays nothing, refused
-/// answers included, since judging is deterministic. A call in a batch outlives whoever made it: see
-/// [`batched_call::make_call`].
+/// Crash contract. Before the intent row: nothing happened, and a worker that has lost its claim by then
+/// writes none. Between the intent row and the outcome row: the call may have been made; the redo writes
+/// it off as lost with its estimated cost and makes it once more. After the outcome row: the redo reads
+/// the answer on record and pays nothing, refused answers included, since judging is deterministic. A
+/// call in a batch outlives whoever made it: see [`batched_call::make_call`].
 ///
 /// # Errors
 /// [`EffectFailure`] when the budget is spent, a call failed, no answer could be used, or a batch has not

@@ -12,8 +12,6 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::App;
-
 /// How long a body may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyTimes {
@@ -76,8 +74,8 @@ fn within(body: Body, time: Duration) -> Body {
 }
 
 /// Gives every request's body its time.
-pub async fn limit(State(app): State<App>, request: Request, next: Next) -> Response {
-    next.run(request.map(|body| within(body, app.settings.bodies.whole_max))).await
+pub async fn limit(State(time): State<Duration>, request: Request, next: Next) -> Response {
+    next.run(request.map(|body| within(body, time))).await
 }
 
 #[cfg(test)]

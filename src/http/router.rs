@@ -37,7 +37,7 @@ pub fn router_with(app: App, others: Vec<Route>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .layer(RequestBodyTimeoutLayer::new(app.settings.bodies.pause_max))
-        .layer(from_fn_with_state(app.clone(), deadline::limit))
+        .layer(from_fn_with_state(app.settings.bodies.whole_max, deadline::limit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(dashboard::as_page))
         .layer(from_fn(observe::harden))

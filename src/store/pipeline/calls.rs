@@ -1,4 +1,4 @@
-//! Paid calls of the pipeline: an intent before each, its end after it, both outside the fence.
+//! Paid calls of the pipeline: an intent before each, inside the fence, and its end after it, outside of it.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
